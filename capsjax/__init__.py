@@ -1,0 +1,30 @@
+"""Capsule networks in JAX and Flax: routing as pure functions, thin modules, real data."""
+
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capsjax.types import Capsules, Output, Routed, Trace
+
+if TYPE_CHECKING:
+    from capsjax.training.run import Run
+
+__version__ = metadata.version("capsjax")
+__all__ = ["Capsules", "Output", "Routed", "Trace", "__version__", "load"]
+
+
+def load(workdir: str | Path) -> "Run":
+    """The trained network of a run directory; see ``capsjax.training.run.load``.
+
+    Args:
+        workdir: as made by ``capsjax train``.
+
+    Returns:
+        A network with its best parameters, with ``predict(images)`` and ``evaluate(arrays)``.
+
+    Raises:
+        ValueError: it is no run directory, or holds no checkpoint.
+    """
+    from capsjax.training import run  # checkpoints and optimizers load only where needed
+
+    return run.load(workdir)

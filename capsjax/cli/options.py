@@ -1,0 +1,42 @@
+"""Reading a command's options and printing its tables."""
+
+import contextlib
+import io
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], arguments: Sequence[str], program: str) -> T:
+    """Options of a command; what tyro would print as a box becomes a ValueError of one line."""
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(output):
+            return tyro.cli(kind, prog=program, args=list(arguments))
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # The box's lines up to its first rule say what is wrong.
+        lines = [line.strip("│ ") for line in output.getvalue().splitlines() if line[:1] == "│"]
+        said = " ".join(itertools.takewhile(lambda line: "──" not in line, lines))
+        raise ValueError(f"{' '.join(said.split())}; see {program} --help") from None
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    print(json.dumps(value, indent=2))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in aligned columns."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    for row in (header, *rows):
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )

@@ -1,0 +1,100 @@
+"""``capsjax train``: from options to a trained run directory with pictures."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from capsjax import data, figures, models
+from capsjax.cli.options import parse
+from capsjax.training import loop, run
+from capsjax.training.evaluation import Evaluation
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train, test once, draw."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--model", default="capsnet")
+    first.add_argument("--preset")
+    chosen, _ = first.parse_known_args(arguments)
+    module = models.find(chosen.model)
+    options: Any = parse(_train_options(module, chosen.preset), arguments, "capsjax train")
+    dataset = data.find(options.dataset)
+    settings = run.Settings(
+        model=options.model,
+        dataset=options.dataset,
+        model_config=options.model_config,
+        training=options.training,
+        image_shape=dataset.image_shape,
+        class_names=dataset.class_names,
+    )
+    workdir = options.workdir or Path("runs") / f"{options.model}-{Path(options.dataset).stem}"
+    print(f"training {options.model} on {options.dataset} in {workdir}", flush=True)
+    result, evaluation, summary = run.train(
+        settings,
+        dataset,
+        workdir,
+        command=shlex.join(["capsjax", "train", *arguments]),
+        progress=True,
+    )
+    _draw(workdir / "figures", result, evaluation, dataset)
+    low, high = evaluation.interval
+    print(
+        f"{summary['parameters']:,} parameters, {summary['steps']:,} steps in "
+        f"{summary['seconds']:.0f} s ({summary['images_per_second']:.0f} images/s)\n"
+        f"validation error {result.validation_error:.2%}\n"
+        f"test error {evaluation.error:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+        f"{evaluation.errors} of {evaluation.total:,})\n"
+        f"summary in {workdir / 'summary.json'}, pictures in {workdir / 'figures'}"
+    )
+
+
+def _train_options(module: Any, preset: str | None) -> type:
+    presets = getattr(module, "PRESETS", {})
+    if preset is not None and preset not in presets:
+        raise ValueError(f"unknown preset {preset!r}, expected one of: {', '.join(presets)}")
+    preset_name, training_config = preset, loop.Config(**presets.get(preset, {}))
+    model_defaults = module.Config()
+
+    @dataclass(frozen=True)
+    class Train:
+        """Train a network, or go on with a run that was stopped (same options, same --workdir)."""
+
+        model: str = "capsnet"
+        """network, as listed by capsjax models"""
+        dataset: str = "mnist"
+        """name listed by capsjax datasets, an .npz file with image and label, or a folder with one
+        folder of images per class"""
+        workdir: Path | None = None
+        """run directory; by default runs/MODEL-DATASET"""
+        preset: str | None = preset_name
+        """named starting values for the options below: quick (one epoch on 10,000 images)"""
+        training: Annotated[loop.Config, tyro.conf.arg(name="")] = training_config
+        model_config: Annotated[module.Config, tyro.conf.arg(name="model")] = model_defaults
+
+    return Train
+
+
+def _draw(folder: Path, result: loop.Result, evaluation: Evaluation, dataset: data.Dataset) -> None:
+    folder.mkdir(exist_ok=True)
+    test, names = dataset.load("test"), dataset.class_names
+    prediction = evaluation.prediction
+    pictures = {
+        "learning_curves": figures.learning_curves(result.history),
+        "mistakes": figures.mistakes(test["image"], test["label"], prediction.activations, names),
+        "confusion": figures.confusion(evaluation.confusion, names),
+    }
+    if prediction.reconstructions is not None:
+        few = slice(0, 12)
+        pictures["reconstructions"] = figures.reconstructions(
+            test["image"][few],
+            prediction.reconstructions[few],
+            [names[label] for label in test["label"][few]],
+            [names[label] for label in prediction.labels[few]],
+        )
+    for name, figure in pictures.items():
+        figure.savefig(folder / f"{name}.png", dpi=150)

@@ -1,0 +1,82 @@
+"""Data sets by name, and the user's own by path."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from capsjax.data import files, mnist
+from capsjax.data.dataset import Arrays, Dataset, check_arrays
+
+__all__ = ["DATASETS", "Arrays", "Dataset", "builder", "check_arrays", "find", "load", "names"]
+
+DATASETS: dict[str, Callable[[], Dataset]] = {"mnist": mnist.dataset}
+
+
+def names() -> list[str]:
+    """Names of all data sets."""
+    return list(DATASETS)
+
+
+def find(name: str | Path) -> Dataset:
+    """A data set by its name, or the user's own by its path.
+
+    Args:
+        name: one of ``names()``, an ``.npz`` file, or a folder with one folder per class.
+
+    Returns:
+        The data set, with its shape, classes and splits.
+
+    Raises:
+        ValueError: no such name, or files that are not of either form.
+    """
+    if str(name) in DATASETS:
+        return DATASETS[str(name)]()
+    if not Path(name).exists():
+        raise ValueError(
+            f"unknown dataset {str(name)!r}, expected one of: {', '.join(DATASETS)}, or the path "
+            "of an .npz file or of a folder with one folder of images per class"
+        )
+    return files.dataset(Path(name))
+
+
+def load(name: str | Path, split: str = "train") -> Arrays:
+    """Images and labels of one split.
+
+    Args:
+        name: as for ``find``.
+        split: "train" or "test"; for the user's own also "all".
+
+    Returns:
+        ``{"image": uint8 [N, H, W, C], "label": int32 [N]}``.
+
+    Raises:
+        ValueError: no such name or split, or a corrupt file.
+
+    Example:
+        >>> load("mnist", split="test")["image"].shape
+        (10000, 28, 28, 1)
+    """
+    return find(name).load(split)
+
+
+def builder(name: str, *, data_dir: str | Path | None = None) -> Any:
+    """A TFDS builder under the data set's official name, which needs no TensorFlow.
+
+    ``builder("mnist", data_dir=DIR).download_and_prepare()`` writes array_record files that
+    ``tfds.data_source("mnist", data_dir=DIR)`` reads.
+
+    Args:
+        name: one of ``names()``.
+        data_dir: where prepared data sets live; None is TFDS's own default.
+
+    Returns:
+        A ``tfds.core.DatasetBuilder``.
+
+    Raises:
+        ValueError: no such name.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"unknown dataset {name!r}, expected one of: {', '.join(DATASETS)}")
+    from capsjax.data import builders  # TFDS takes seconds to import and few need it
+
+    return builders.BUILDERS[name](data_dir=data_dir)

@@ -1,0 +1,93 @@
+"""What every data set gives: its shape, its splits, and a way to read them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A classification data set.
+
+    Attributes:
+        name: what it is loaded by: a name, or a path.
+        image_shape: height, width and channels.
+        class_names: one for each class, in the order of the labels.
+        sizes: number of images of each split.
+        source: who made it.
+        licence: under which terms.
+        read: reads one split; use ``load``.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    sizes: Mapping[str, int]
+    source: str
+    licence: str
+    read: Callable[[str], Arrays] = field(repr=False)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def load(self, split: str) -> Arrays:
+        """Images and labels of a split.
+
+        Args:
+            split: a key of ``sizes``.
+
+        Returns:
+            ``{"image": uint8 [N, H, W, C], "label": int32 [N]}``.
+
+        Raises:
+            ValueError: there is no such split, or a file is corrupt.
+        """
+        if split not in self.sizes:
+            raise ValueError(
+                f"{self.name} has no split {split!r}, expected one of: {', '.join(self.sizes)}"
+            )
+        return self.read(split)
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], *, where: str) -> Arrays:
+    """Images and labels in the one form that the library uses, or a clear error.
+
+    Args:
+        arrays: ``image`` uint8 ``[N, H, W]`` or ``[N, H, W, C]`` and ``label`` integer ``[N]``.
+        where: named in an error.
+
+    Returns:
+        ``{"image": uint8 [N, H, W, C], "label": int32 [N]}``.
+
+    Raises:
+        ValueError: a key is missing, a shape or dtype is wrong, there are no images, or a label is
+            negative.
+    """
+    missing = [key for key in ("image", "label") if key not in arrays]
+    if missing:
+        found = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{where} holds {found}, expected arrays named image and label")
+    image, label = np.asarray(arrays["image"]), np.asarray(arrays["label"])
+    if image.ndim == 3:
+        image = image[..., None]
+    if image.ndim != 4 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(
+            f"{where} has images {image.dtype} {image.shape}, expected uint8 [N, H, W] or "
+            "[N, H, W, C] with pixels from 0 to 255, and at least one image"
+        )
+    if label.shape != image.shape[:1] or not np.issubdtype(label.dtype, np.integer):
+        raise ValueError(
+            f"{where} has labels {label.dtype} {label.shape} for {len(image)} images, expected one "
+            f"integer per image, shape ({len(image)},)"
+        )
+    if label.min() < 0 or label.max() > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"{where} has labels from {label.min()} to {label.max()}, expected 0, 1, 2, ... "
+            "counting the classes from 0"
+        )
+    return {"image": image, "label": label.astype(np.int32)}

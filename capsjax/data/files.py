@@ -1,0 +1,162 @@
+"""The user's own images: an ``.npz`` file, or a folder with one folder of images per class.
+
+An ``.npz`` holds ``image`` and ``label``, and may hold ``test_image`` and ``test_label``. A folder
+may hold the folders ``train`` and ``test`` instead of classes. Where no test images are given, a
+tenth of all images is set aside for testing, always the same tenth.
+"""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from capsjax.data.dataset import Arrays, Dataset, check_arrays
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
+_GREY = {"1", "L", "LA", "I", "I;16"}
+_TEST_SHARE = 10
+
+
+def dataset(path: Path) -> Dataset:
+    """Read the user's images.
+
+    Args:
+        path: an ``.npz`` file or a folder.
+
+    Returns:
+        The data set, with splits ``train``, ``test`` and ``all``.
+
+    Raises:
+        ValueError: the files are not of one of the two forms.
+        OSError: a file cannot be read.
+    """
+    parts, names = _read_folders(path) if path.is_dir() else _read_npz(path)
+    if "test" in parts:
+        shapes = [part["image"].shape[1:] for part in parts.values()]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{path} has training images of shape {shapes[0]} and test images of shape "
+                f"{shapes[1]}, expected one shape"
+            )
+        parts["all"] = {
+            key: np.concatenate([parts["train"][key], parts["test"][key]])
+            for key in ("image", "label")
+        }
+    else:
+        parts = _hold_out(parts["train"])
+    height, width, channels = parts["all"]["image"].shape[1:]
+    return Dataset(
+        name=str(path),
+        image_shape=(height, width, channels),
+        class_names=names or tuple(map(str, range(int(parts["all"]["label"].max()) + 1))),
+        sizes={split: len(part["label"]) for split, part in parts.items()},
+        source="the user's own",
+        licence="the user's own",
+        read=parts.__getitem__,
+    )
+
+
+def _hold_out(arrays: Arrays) -> dict[str, Arrays]:
+    count = len(arrays["label"])
+    order = np.random.default_rng(0).permutation(count)
+    test = np.zeros(count, bool)
+    test[order[: count // _TEST_SHARE]] = True
+    return {
+        "train": {key: value[~test] for key, value in arrays.items()},
+        "test": {key: value[test] for key, value in arrays.items()},
+        "all": arrays,
+    }
+
+
+def _read_npz(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...] | None]:
+    if path.suffix != ".npz":
+        raise ValueError(
+            f"{path} is neither a folder nor an .npz file: give a folder with one folder of images "
+            "per class, or an .npz with arrays image and label"
+        )
+    try:
+        with np.load(path) as file:
+            content = {key: file[key] for key in file.files}
+    except (zipfile.BadZipFile, EOFError, ValueError, KeyError, zlib.error) as error:
+        raise ValueError(f"{path} is not a readable .npz file ({error})") from error
+    parts = {"train": check_arrays(content, where=str(path))}
+    if "test_image" in content or "test_label" in content:
+        test = {
+            key: content[f"test_{key}"] for key in ("image", "label") if f"test_{key}" in content
+        }
+        parts["test"] = check_arrays(test, where=f"the test part of {path}")
+    return parts, None
+
+
+def _read_folders(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+    roots = {split: path / split for split in ("train", "test") if (path / split).is_dir()}
+    if "train" not in roots:
+        roots = {"train": path}
+    names = sorted(
+        folder.name
+        for folder in roots["train"].iterdir()
+        if folder.is_dir() and not folder.name.startswith(".")
+    )
+    if len(names) < 2:
+        raise ValueError(
+            f"{roots['train']} holds {len(names)} folders, expected one folder of images for each "
+            "of at least two classes"
+        )
+    return {split: _read_classes(root, names) for split, root in roots.items()}, tuple(names)
+
+
+def _read_classes(root: Path, names: list[str]) -> Arrays:
+    unknown = sorted({folder.name for folder in root.iterdir() if folder.is_dir()} - {*names})
+    if unknown := [name for name in unknown if not name.startswith(".")]:
+        raise ValueError(f"{root} holds the class {unknown[0]!r}, which the training images lack")
+    files = [
+        (file, label)
+        for label, name in enumerate(names)
+        for file in sorted((root / name).glob("*"))
+        if file.suffix.lower() in _SUFFIXES
+    ]
+    if not files:
+        raise ValueError(f"the folders in {root} hold no images ({', '.join(sorted(_SUFFIXES))})")
+    images = [read_image(file) for file, _ in files]
+    channels = max(image.shape[2] for image in images)
+    for (file, _), image in zip(files, images, strict=True):
+        if image.shape[:2] != images[0].shape[:2]:
+            raise ValueError(
+                f"{file} is {image.shape[1]} wide and {image.shape[0]} high, {files[0][0]} is "
+                f"{images[0].shape[1]} and {images[0].shape[0]}: bring all images to one size first"
+            )
+    # A set of mixed grey and colour images becomes a colour one.
+    stacked = np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
+    labels = np.array([label for _, label in files])
+    return check_arrays({"image": stacked, "label": labels}, where=str(root))
+
+
+def read_image(path: Path, *, channels: int | None = None) -> np.ndarray:
+    """An image file as an array.
+
+    Args:
+        path: of any format that Pillow reads.
+        channels: 1 for grey, 3 for colour; None keeps what the file has.
+
+    Returns:
+        uint8 ``[height, width, channels]``.
+
+    Raises:
+        ValueError: it is no image, or a broken one, or ``channels`` is something else.
+        OSError: the file cannot be read.
+    """
+    if channels not in (None, 1, 3):
+        raise ValueError(f"image files have 1 or 3 channels, {channels} were asked of {path}")
+    try:
+        with Image.open(path) as image:
+            grey = image.mode in _GREY if channels is None else channels == 1
+            pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, EOFError) as error:
+        raise ValueError(f"{path} is not a readable image ({error})") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(f"{path} is a broken image ({error})") from error
+    return pixels[..., None] if pixels.ndim == 2 else pixels

@@ -1,0 +1,183 @@
+"""Pictures of capsule networks: arrays in, a matplotlib ``Figure`` out.
+
+Nothing here reads a file or opens a window; ``figure.savefig(path)`` writes one. Colours are those
+of Okabe and Ito, told apart by people with any colour vision.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+
+
+def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
+    """Training loss by step, and the error in training and validation.
+
+    Args:
+        history: objects of ``metrics.jsonl``: ``step``, ``split`` ("train" or "validation"), and
+            ``loss``, ``margin_loss``, ``reconstruction_loss``, ``accuracy`` or ``error``.
+
+    Returns:
+        A figure of two axes.
+
+    Raises:
+        ValueError: no training step among them.
+    """
+    train = [entry for entry in history if entry["split"] == "train"]
+    validation = [entry for entry in history if entry["split"] == "validation"]
+    if not train:
+        raise ValueError("history holds no entry with split 'train', expected at least one")
+    steps = np.array([entry["step"] for entry in train])
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, label, color in (
+        ("margin_loss", "margin loss", BLUE),
+        ("reconstruction_loss", "reconstruction loss", ORANGE),
+    ):
+        left.plot(steps, [entry[name] for entry in train], color=color, alpha=0.2, lw=0.8)
+        left.plot(steps, _smooth([entry[name] for entry in train]), color=color, label=label)
+    left.set(xlabel="step", ylabel="loss", yscale="log", title="Loss on training batches")
+    left.legend()
+    errors = 100 * (1 - np.array([entry["accuracy"] for entry in train]))
+    right.plot(steps, _smooth(errors), color=BLUE, label="training batches (moving average)")
+    if validation:
+        right.plot(
+            [entry["step"] for entry in validation],
+            [100 * entry["error"] for entry in validation],
+            "o",
+            color=RED,
+            label="validation images",
+        )
+    top = max([np.percentile(errors, 90), *(120 * entry["error"] for entry in validation), 5])
+    right.set(xlabel="step", ylabel="error (%)", ylim=(0, top), title="Error")
+    right.legend()
+    return figure
+
+
+def _smooth(values: Any) -> np.ndarray:
+    """Mean over a window of a twentieth of the run, shortened at both ends."""
+    array = np.asarray(values, float)
+    half = max(1, len(array) // 40)
+    sums = np.concatenate([[0.0], np.cumsum(array)])
+    low = np.maximum(np.arange(len(array)) - half, 0)
+    high = np.minimum(np.arange(len(array)) + half + 1, len(array))
+    return (sums[high] - sums[low]) / (high - low)
+
+
+def reconstructions(
+    images: np.ndarray,
+    reconstructed: np.ndarray,
+    labels: Sequence[str],
+    predictions: Sequence[str],
+) -> Figure:
+    """Images in the upper row, their reconstructions below.
+
+    Args:
+        images: uint8 ``[N, H, W, C]`` from 0 to 255.
+        reconstructed: float ``[N, H, W, C]`` from 0 to 1.
+        labels: names of the true classes.
+        predictions: names of the predicted classes; a wrong one is red.
+
+    Returns:
+        A figure of two rows of N axes.
+    """
+    count = len(images)
+    figure = Figure(figsize=(0.95 * count, 2.6), layout="constrained")
+    axes = figure.subplots(2, count, squeeze=False)
+    for column in range(count):
+        wrong = labels[column] != predictions[column]
+        title = f"{labels[column]} as {predictions[column]}" if wrong else labels[column]
+        _show(axes[0, column], images[column] / 255)
+        _show(axes[1, column], reconstructed[column])
+        axes[0, column].set_title(title, fontsize=9, color=RED if wrong else "black")
+    axes[0, 0].set_ylabel("image")
+    axes[1, 0].set_ylabel("reconstruction")
+    return figure
+
+
+def mistakes(
+    images: np.ndarray,
+    labels: np.ndarray,
+    activations: np.ndarray,
+    names: Sequence[str],
+    *,
+    most: int = 24,
+) -> Figure:
+    """The wrong predictions that the network was surest of, surest first.
+
+    Args:
+        images: uint8 ``[N, H, W, C]``.
+        labels: integer ``[N]``, true classes.
+        activations: float ``[N, classes]``; the largest is the prediction.
+        names: of the classes.
+        most: show at most so many.
+
+    Returns:
+        A figure; one that says so if there is no mistake.
+    """
+    predictions = activations.argmax(1)
+    wrong = np.flatnonzero(predictions != labels)
+    wrong = wrong[np.argsort(-activations[wrong].max(1), kind="stable")][:most]
+    columns = 8
+    rows = max(1, -(-len(wrong) // columns))
+    figure = Figure(figsize=(1.3 * columns, 1.75 * rows + 0.4), layout="constrained")
+    figure.suptitle("Most confident mistakes: true class, predicted class, activations of both")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, index in zip(axes, wrong, strict=False):
+        label, prediction = labels[index], predictions[index]
+        _show(axis, images[index] / 255)
+        axis.set_title(
+            f"{names[label]} as {names[prediction]}\n"
+            f"{activations[index, label]:.2f}, {activations[index, prediction]:.2f}",
+            fontsize=9,
+        )
+    if not len(wrong):
+        axes[0].text(0, 0.5, "no mistakes", fontsize=12)
+    return figure
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
+    """Confusion matrix, with the diagonal left pale so that mistakes stand out.
+
+    Args:
+        matrix: int ``[classes, classes]``, true class by predicted class.
+        names: of the classes.
+
+    Returns:
+        A figure of one axis.
+    """
+    classes = len(names)
+    side = max(4.0, 0.45 * classes + 1.2)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axis = figure.subplots()
+    wrong = np.where(np.eye(classes, dtype=bool), 0, matrix)
+    axis.imshow(wrong, cmap="Oranges", vmin=0, vmax=max(1, wrong.max()))
+    for row in range(classes):
+        for column in range(classes):
+            if matrix[row, column]:
+                shade = "white" if wrong[row, column] > 0.6 * wrong.max() else "black"
+                color = GREY if row == column else shade
+                axis.text(
+                    column, row, matrix[row, column], ha="center", va="center", fontsize=8,
+                    color=color,
+                )  # fmt: skip
+    axis.set(
+        xticks=range(classes),
+        yticks=range(classes),
+        xticklabels=names,
+        yticklabels=names,
+        xlabel="predicted class",
+        ylabel="true class",
+    )
+    return figure
+
+
+def _show(axis: Any, image: np.ndarray) -> None:
+    shown = image[..., 0] if image.shape[-1] == 1 else image[..., :3]
+    axis.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])

@@ -1,0 +1,205 @@
+"""CapsNet, the network of Sabour, Frosst and Hinton 2017 ("Dynamic Routing Between Capsules").
+
+Convolution 9x9 to 256 features, ReLU -> primary capsules by a 9x9 convolution of stride 2, 32 types
+of 8 dimensions (6 x 6 x 32 = 1,152 on MNIST) -> one 16-dimensional capsule per class, routed
+dynamically -> a dense decoder that sees the labelled class only. A class is predicted by the
+longest capsule.
+
+Paper and official code differ, and ``semantics`` names which is meant. In the official code the
+primary convolution is divided by the number of types before its bias (one routing step among the
+types; one more with leaky routing), the class capsules have a bias, and all initial values are
+fixed: biases 0.1, truncated normals of 0.05, 0.1 and 0.1. The paper states none of these; there we
+use He's and LeCun's initializations, zero biases, and a truncated normal of 0.1 for the class
+capsules' matrices.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from capsjax.layers.decoder import DenseDecoder
+from capsjax.layers.dense import DenseCapsules
+from capsjax.layers.primary import Convolution, PrimaryCapsules, output_shape
+from capsjax.ops.convolution import Padding
+from capsjax.ops.squash import safe_norm
+from capsjax.routing import dynamic
+from capsjax.types import Output
+
+SOURCE = "Sabour, Frosst and Hinton 2017"
+
+# Values of the training config by name; everything else keeps its default.
+PRESETS = {
+    "quick": {
+        "epochs": 1,
+        "batch_size": 32,
+        "limit": 10_000,
+        "validation": 1000,
+        "schedule": "cosine",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Choices of CapsNet; the defaults are the paper's for MNIST.
+
+    Attributes:
+        features: of the first convolution.
+        kernel_size: of both convolutions.
+        primary_types: capsule types of the primary layer.
+        primary_dim: dimension of a primary capsule.
+        class_dim: dimension of a class capsule.
+        padding: of both convolutions, "VALID" or "SAME".
+        decoder_widths: hidden layers of the decoder.
+        decoder: whether there is one.
+        semantics: "paper" or "official", as the module's docstring says.
+        routing: choices of the dynamic routing.
+
+    Raises:
+        ValueError: a size below 1, or semantics that routing contradicts.
+    """
+
+    features: int = 256
+    kernel_size: int = 9
+    primary_types: int = 32
+    primary_dim: int = 8
+    class_dim: int = 16
+    padding: Padding = "VALID"
+    decoder_widths: tuple[int, ...] = (512, 1024)
+    decoder: bool = True
+    semantics: Literal["paper", "official"] = "paper"
+    routing: dynamic.Config = dynamic.Config()
+
+    def __post_init__(self) -> None:
+        for name in ("features", "kernel_size", "primary_types", "primary_dim", "class_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if any(width < 1 for width in self.decoder_widths):
+            raise ValueError(f"decoder_widths are {self.decoder_widths}, expected at least 1 each")
+        if self.padding not in ("VALID", "SAME"):
+            raise ValueError(f"padding is {self.padding!r}, expected 'VALID' or 'SAME'")
+        if self.semantics not in ("paper", "official"):
+            raise ValueError(f"semantics is {self.semantics!r}, expected 'paper' or 'official'")
+        if self.routing.semantics != self.semantics:
+            raise ValueError(
+                f"semantics is {self.semantics!r} and routing.semantics is "
+                f"{self.routing.semantics!r}: set both to the same"
+            )
+
+
+class Network(nnx.Module):
+    """CapsNet for images of any shape and any number of classes.
+
+    Args:
+        config: its choices.
+        image_shape: height, width and channels.
+        num_classes: number of class capsules.
+        rngs: takes keys of the stream ``params``.
+
+    Raises:
+        ValueError: fewer than two classes, or an image smaller than the receptive field of one
+            primary capsule (17x17 for the published network).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        rngs: nnx.Rngs,
+    ):
+        if num_classes < 2:
+            raise ValueError(f"num_classes is {num_classes}, expected at least 2")
+        field = 2 * config.kernel_size - 1
+        if config.padding == "VALID" and min(image_shape[:2]) < field:
+            raise ValueError(
+                f"images of {image_shape[0]}x{image_shape[1]} are smaller than capsnet's receptive "
+                f"field of {field}x{field}: use larger images, padding='SAME' or a smaller "
+                "kernel_size"
+            )
+        official = config.semantics == "official"
+        bias_init = nnx.initializers.constant(0.1 if official else 0.0)
+        normal = nnx.initializers.truncated_normal
+        self.config = config
+        self.image_shape = image_shape
+        self.num_classes = num_classes
+        self.convolution = Convolution(
+            image_shape[2],
+            config.features,
+            kernel_size=config.kernel_size,
+            padding=config.padding,
+            kernel_init=normal(0.05) if official else nnx.initializers.he_normal(),
+            bias_init=bias_init,
+            rngs=rngs,
+        )
+        self.primary = PrimaryCapsules(
+            config.features,
+            config.primary_types,
+            config.primary_dim,
+            kernel_size=config.kernel_size,
+            stride=2,
+            padding=config.padding,
+            scale=1 / (config.primary_types + config.routing.leaky) if official else 1.0,
+            kernel_init=normal(0.1) if official else nnx.initializers.lecun_normal(),
+            bias_init=bias_init,
+            rngs=rngs,
+        )
+        feature_shape = output_shape(self.convolution, image_shape)[0]
+        num_primary = output_shape(self.primary, feature_shape)[0][0]
+        self.classes = DenseCapsules(
+            num_primary,
+            config.primary_dim,
+            num_classes,
+            config.class_dim,
+            config=config.routing,
+            rngs=rngs,
+        )
+        self.decoder = (
+            DenseDecoder(
+                num_classes, config.class_dim, image_shape, widths=config.decoder_widths, rngs=rngs
+            )
+            if config.decoder
+            else None
+        )
+
+    def __call__(
+        self,
+        images: Float[Array, "batch height width channels"],
+        targets: Float[Array, "batch classes"] | None = None,
+        *,
+        trace: bool = False,
+    ) -> Output:
+        """Classify and reconstruct a batch.
+
+        Args:
+            images: in [0, 1].
+            targets: 1 for each class whose capsule the decoder sees; None shows it the longest.
+            trace: keep every routing iteration in ``Output.routed``.
+
+        Returns:
+            Class capsules, their lengths, reconstructions, and the routing.
+
+        Raises:
+            ValueError: images of another shape than the network was made for.
+        """
+        if images.ndim != 4 or images.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"images have shape {images.shape}, expected [batch, height, width, channels] "
+                f"with {self.image_shape} after the batch"
+            )
+        features = jax.nn.relu(self.convolution(images))
+        routed = self.classes(self.primary(features), trace=trace)
+        lengths = safe_norm(routed.poses)
+        reconstruction = None
+        if self.decoder is not None:
+            if targets is None:
+                longest = jnp.argmax(lengths, axis=-1)
+                targets = jax.nn.one_hot(longest, self.num_classes, dtype=images.dtype)
+            reconstruction = self.decoder(routed.poses, targets)
+        return Output(routed.poses, lengths, reconstruction, (routed,))

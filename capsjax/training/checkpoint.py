@@ -1,0 +1,120 @@
+"""Checkpoints of a training run; the only file that imports orbax.
+
+A checkpoint is a flat dictionary of arrays. It is complete or absent: orbax writes into a temporary
+folder and renames it. Kept are the two newest and the one with the lowest validation error.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+_KEPT = 2
+
+
+class Checkpoints:
+    """The checkpoints in one folder.
+
+    Args:
+        directory: the folder; made if missing.
+
+    Raises:
+        OSError: it cannot be made or read.
+    """
+
+    def __init__(self, directory: Path):
+        policies = ocp.checkpoint_managers
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            directory.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                best_fn=lambda metrics: metrics["error"],
+                best_mode="min",
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [
+                        policies.LatestN(_KEPT),
+                        policies.BestN(
+                            get_metric_fn=lambda metrics: metrics["error"],
+                            reverse=True,
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+                enable_async_checkpointing=False,
+            ),
+        )
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    @property
+    def best(self) -> int | None:
+        """Step of the checkpoint with the lowest validation error, or None."""
+        return self._manager.best_step()
+
+    def save(self, step: int, tree: Any, *, error: float | None = None) -> None:
+        """Write a checkpoint, unless there is one of this step.
+
+        Args:
+            step: training steps done.
+            tree: a pytree of arrays.
+            error: validation error at this step, if it was measured.
+
+        Raises:
+            OSError: the disk is full or read-only; earlier checkpoints are untouched.
+        """
+        if step == self.latest:
+            return
+        metrics = None if error is None else {"error": error}
+        self._manager.save(step, args=ocp.args.StandardSave(_flatten(tree)), metrics=metrics)
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, like: Any) -> Any:
+        """Read a checkpoint.
+
+        Args:
+            step: which one.
+            like: a pytree of arrays (or of ``ShapeDtypeStruct``) with the expected shapes.
+
+        Returns:
+            The saved tree.
+
+        Raises:
+            ValueError: the folder holds no checkpoint of this step, a damaged one, or one of
+                another network.
+        """
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        expected = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            for name, leaf in _flatten(like).items()
+        }
+        try:
+            saved = self._manager.restore(step, args=ocp.args.StandardRestore(expected))
+        # Orbax and the storage below it raise many types for a damaged folder.
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"{self.directory / str(step)} is not a checkpoint of this network, or a damaged "
+                f"one ({reason[:200]}); remove that folder to use an older one"
+            ) from error
+        return jax.tree.unflatten(jax.tree.structure(like), [saved[name] for name in expected])
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._manager.close()
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): (
+            leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        )
+        for path, leaf in leaves
+    }

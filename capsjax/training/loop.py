@@ -1,0 +1,308 @@
+"""Training a capsule network: ``fit``.
+
+The training set lies on the device as uint8. Its order in an epoch and the shifts of a step are
+functions of (seed, epoch) and (seed, step), so a run that was stopped goes on to the same bits.
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+from tqdm import tqdm
+
+from capsjax.data import Arrays, check_arrays
+from capsjax.training.checkpoint import Checkpoints
+from capsjax.training.config import Config
+from capsjax.training.evaluation import check_labels, evaluate
+from capsjax.training.metric_log import MetricLog
+from capsjax.training.signals import catch_signals, leave
+from capsjax.training.step import State, make_step, schedule, split
+
+
+class Result(NamedTuple):
+    """What training gives back.
+
+    Attributes:
+        model: the network with the parameters of the lowest validation error.
+        validation_error: of those parameters.
+        history: every logged object, as in ``metrics.jsonl``.
+        state: the last training state, not the best one.
+        steps: all steps done.
+        seconds: time spent in training and validation, earlier sessions of a resumed run included.
+        images_per_second: training only, validation left out.
+    """
+
+    model: nnx.Module
+    validation_error: float
+    history: list[dict[str, Any]]
+    state: State
+    steps: int
+    seconds: float
+    images_per_second: float
+
+
+class _Progress(NamedTuple):
+    """What a checkpoint holds beside the training state."""
+
+    best_error: np.ndarray
+    training_seconds: np.ndarray
+    seconds: np.ndarray
+
+
+_NO_PROGRESS = _Progress(np.array(np.inf), np.array(0.0), np.array(0.0))
+
+
+def fit(
+    model: nnx.Module,
+    data: Arrays,
+    config: Config = Config(),
+    *,
+    workdir: str | Path | None = None,
+    progress: bool = False,
+) -> Result:
+    """Train a network; with a work directory, resumably.
+
+    Args:
+        model: from ``capsjax.models.create``; it is left as it is.
+        data: the training set, ``image`` uint8 ``[N, H, W, C]`` and ``label`` integer ``[N]``. Its
+            last ``config.validation`` images are the validation set.
+        config: choices of training.
+        workdir: where ``metrics.jsonl`` and ``checkpoints/`` are kept; if it holds some, training
+            goes on from the newest. None keeps nothing on disk.
+        progress: show a progress bar.
+
+    Returns:
+        The best network by validation error, and how it came to be.
+
+    Raises:
+        ValueError: malformed data, labels the network has no class for, fewer images than one
+            batch.
+        FloatingPointError: the loss became NaN or infinite; the step is named, and the last good
+            checkpoint is kept.
+        KeyboardInterrupt: SIGINT came; the state was saved first (with a work directory).
+        SystemExit: SIGTERM came (code 143); the state was saved first (with a work directory).
+    """
+    num_classes = cast(Any, model).num_classes
+    train, validation = _divide(data, config, num_classes)
+    return _Fit(model, num_classes, train, validation, config, workdir, progress).run()
+
+
+def _divide(data: Arrays, config: Config, num_classes: int) -> tuple[Arrays, Arrays]:
+    data = check_arrays(data, where="data")
+    check_labels(data["label"], num_classes)
+    count = len(data["label"]) - config.validation
+    if config.limit is not None and config.limit > count:
+        raise ValueError(
+            f"limit is {config.limit}, but {len(data['label'])} images less {config.validation} "
+            f"for validation leave {count}: lower limit or validation"
+        )
+    used = count if config.limit is None else config.limit
+    if used < config.batch_size:
+        raise ValueError(
+            f"{len(data['label'])} images less {config.validation} for validation leave "
+            f"{max(used, 0)}, fewer than one batch of {config.batch_size}: lower validation or "
+            "batch_size"
+        )
+    return (
+        {key: value[:used] for key, value in data.items()},
+        {key: value[count:] for key, value in data.items()},
+    )
+
+
+def restore(model: nnx.Module, config: Config, checkpoints: Checkpoints, step: int) -> nnx.Module:
+    """A network with the parameters of a checkpoint of ``fit``.
+
+    Args:
+        model: of the same shapes; it is left as it is.
+        config: the training's choices (the checkpoint holds the optimizer's state too).
+        checkpoints: the run's.
+        step: which checkpoint.
+
+    Returns:
+        A new network.
+
+    Raises:
+        ValueError: the checkpoint is damaged, or of another network.
+    """
+    graph, params, rest = split(model)
+    state = State(params, rest, _optimizer(config, 1).init(params), jnp.zeros((), jnp.int32))
+    state, _ = checkpoints.restore(step, (state, _NO_PROGRESS))
+    return nnx.merge(graph, state.params, state.rest)
+
+
+def _optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
+    return optax.adam(schedule(config.schedule, config.learning_rate, total_steps))
+
+
+class _Fit:
+    """One call of ``fit``: fixed parts as attributes, the loop in ``run``."""
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        num_classes: int,
+        train: Arrays,
+        validation: Arrays,
+        config: Config,
+        workdir: str | Path | None,
+        progress: bool,
+    ):
+        self.config = config
+        self.validation = validation
+        self.count = len(train["label"])
+        self.steps_per_epoch = self.count // config.batch_size
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.graph, params, rest = split(model)
+        optimizer = _optimizer(config, self.total_steps)
+        self.best = (params, rest)
+        params, rest = jax.tree.map(jnp.copy, self.best)  # the step donates its state
+        self.state = State(params, rest, optimizer.init(params), jnp.zeros((), jnp.int32))
+        self.progress = _NO_PROGRESS
+        self.order_key, shift_key = jax.random.split(jax.random.key(config.seed))
+        step = make_step(
+            self.graph,
+            optimizer,
+            batch_size=config.batch_size,
+            steps_per_epoch=self.steps_per_epoch,
+            num_classes=num_classes,
+            limit=config.shift,
+            loss=config.loss,
+            key=shift_key,
+        )
+        self.step = jax.jit(step, donate_argnums=0)
+        self.images, self.labels = jnp.asarray(train["image"]), jnp.asarray(train["label"])
+        folder = None if workdir is None else Path(workdir)
+        self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
+        self.log = MetricLog(None if folder is None else folder / "metrics.jsonl")
+        self.show_progress = progress
+
+    def run(self) -> Result:
+        self._resume()
+        self.started = time.monotonic() - float(self.progress.seconds)
+        done = int(self.state.step)
+        try:
+            with (
+                jax.default_matmul_precision(self.config.precision),
+                catch_signals(self.checkpoints is not None) as caught,
+                tqdm(
+                    total=self.total_steps * self.config.batch_size,
+                    initial=done * self.config.batch_size,
+                    unit="img",
+                    dynamic_ncols=True,
+                    disable=not self.show_progress,
+                ) as bar,
+            ):
+                for step in range(done, self.total_steps):
+                    self._advance(step, bar)
+                    end_of_epoch = (step + 1) % self.steps_per_epoch == 0
+                    due = (step + 1) % self.config.checkpoint_every == 0
+                    if end_of_epoch or due or caught:
+                        self._save(step + 1, end_of_epoch, bar)
+                    if caught:
+                        leave(caught[0])
+        finally:
+            self.log.close()
+            if self.checkpoints is not None:
+                self.checkpoints.close()
+        steps = max(self.total_steps, done)
+        trained = float(self.progress.training_seconds)
+        return Result(
+            model=nnx.merge(self.graph, *self.best, copy=True),
+            validation_error=float(self.progress.best_error),
+            history=self.log.history,
+            state=self.state,
+            steps=steps,
+            seconds=float(self.progress.seconds),
+            images_per_second=steps * self.config.batch_size / trained if trained else math.nan,
+        )
+
+    def _resume(self) -> None:
+        self.pending: tuple[int, dict[str, Array]] | None = None
+        self.order: Array | None = None
+        self.mark = time.monotonic()
+        if self.checkpoints is None or self.checkpoints.latest is None:
+            self.log.resume(0)
+            return
+        like = (self.state, self.progress)
+        self.state, progress = self.checkpoints.restore(self.checkpoints.latest, like)
+        self.progress = _Progress(*map(np.asarray, progress))
+        if self.checkpoints.best is not None:
+            best, _ = self.checkpoints.restore(self.checkpoints.best, like)
+            self.best = (best.params, best.rest)
+        self.log.resume(int(self.state.step))
+
+    def _advance(self, step: int, bar: tqdm) -> None:
+        """Dispatch a step; meanwhile fetch the metrics of the one before."""
+        if self.order is None or step % self.steps_per_epoch == 0:
+            epoch = step // self.steps_per_epoch
+            self.order = jax.random.permutation(
+                jax.random.fold_in(self.order_key, epoch), self.count
+            )
+        self.state, metrics = self.step(self.state, self.images, self.labels, self.order)
+        self._fetch(bar)
+        self.pending = (step + 1, metrics)
+
+    def _fetch(self, bar: tqdm) -> None:
+        """Wait for the pending step, log its metrics, refuse NaN and Inf."""
+        if self.pending is None:
+            return
+        step, device_metrics = self.pending
+        self.pending = None
+        metrics = {name: float(value) for name, value in device_metrics.items()}
+        if not math.isfinite(metrics["loss"]):
+            raise FloatingPointError(self._complaint(step, f"the loss is {metrics['loss']}"))
+        self.log.write(step, "train", metrics)
+        bar.update(self.config.batch_size)
+        bar.set_postfix(
+            loss=f"{metrics['loss']:.4f}",
+            epoch=f"{(step - 1) // self.steps_per_epoch + 1}/{self.config.epochs}",
+            refresh=False,
+        )
+
+    def _complaint(self, step: int, what: str) -> str:
+        kept = (
+            f"the checkpoint of step {self.checkpoints.latest} is kept"
+            if self.checkpoints is not None and self.checkpoints.latest is not None
+            else "there is no checkpoint yet"
+        )
+        return (
+            f"{what} at step {step}; training stopped, {kept}. Try a lower learning_rate than "
+            f"{self.config.learning_rate:g}, or look at the images"
+        )
+
+    def _save(self, step: int, end_of_epoch: bool, bar: tqdm) -> None:
+        """Checkpoint a state that is known to be finite, validated first at an epoch's end."""
+        self._fetch(bar)
+        if not bool(_all_finite((self.state.params, self.state.rest))):
+            raise FloatingPointError(self._complaint(step, "a parameter is NaN or infinite"))
+        trained = float(self.progress.training_seconds) + time.monotonic() - self.mark
+        best, error = float(self.progress.best_error), None
+        if end_of_epoch:
+            error = self._validate(step)
+            if error < best:
+                best = error
+                self.best = jax.tree.map(jnp.copy, (self.state.params, self.state.rest))
+        seconds = time.monotonic() - self.started
+        self.progress = _Progress(np.array(best), np.array(trained), np.array(seconds))
+        self.log.flush()
+        if self.checkpoints is not None:
+            self.checkpoints.save(step, (self.state, self.progress), error=error)
+        self.mark = time.monotonic()
+
+    def _validate(self, step: int) -> float:
+        network = nnx.merge(self.graph, self.state.params, self.state.rest, copy=True)
+        error = evaluate(network, self.validation, precision=self.config.precision).error
+        self.log.write(step, "validation", {"error": error})
+        return error
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

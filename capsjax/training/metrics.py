@@ -1,0 +1,88 @@
+"""Metrics: pure functions of predictions and labels."""
+
+import math
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int
+
+
+def accuracy(
+    activations: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
+) -> Float[Array, ""]:
+    """Share of examples whose most active class is the label.
+
+    Args:
+        activations: of the class capsules.
+        labels: the true classes.
+
+    Returns:
+        A scalar in [0, 1].
+
+    Raises:
+        ValueError: the shapes do not belong together.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(accuracy(jnp.array([[0.9, 0.1], [0.8, 0.2]]), jnp.array([0, 1])))
+        0.5
+    """
+    if activations.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"activations have shape {activations.shape} and labels {labels.shape}, expected "
+            "[*batch, classes] and [*batch]"
+        )
+    return jnp.mean(jnp.argmax(activations, axis=-1) == labels)
+
+
+def confusion_matrix(
+    predictions: Int[Array, " examples"], labels: Int[Array, " examples"], num_classes: int
+) -> Int[Array, "classes classes"]:
+    """How often each true class (row) was taken for each class (column).
+
+    Args:
+        predictions: predicted classes.
+        labels: true classes.
+        num_classes: number of classes.
+
+    Returns:
+        Counts, int32.
+
+    Raises:
+        ValueError: predictions and labels differ in shape.
+    """
+    if predictions.shape != labels.shape:
+        raise ValueError(
+            f"predictions have shape {predictions.shape} and labels {labels.shape}, expected the "
+            "same"
+        )
+    counts = jnp.zeros((num_classes, num_classes), jnp.int32)
+    return counts.at[labels, predictions].add(1)
+
+
+def wilson_interval(errors: int, total: int) -> tuple[float, float]:
+    """95 % Wilson score interval of an error rate.
+
+    Args:
+        errors: wrong predictions.
+        total: all predictions.
+
+    Returns:
+        Lower and upper end, in [0, 1].
+
+    Raises:
+        ValueError: ``errors`` is not between 0 and ``total``, or ``total`` is 0.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+
+    Example:
+        >>> [round(end, 4) for end in wilson_interval(25, 10_000)]
+        [0.0017, 0.0037]
+    """
+    if not 0 <= errors <= total or total < 1:
+        raise ValueError(f"{errors} errors of {total}, expected 0 <= errors <= total, total >= 1")
+    z = 1.959963984540054  # the standard normal's 97.5 % quantile
+    rate, spread = errors / total, z * z / total
+    centre = (rate + spread / 2) / (1 + spread)
+    half = z * math.sqrt(rate * (1 - rate) / total + spread / (4 * total)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,297 @@
+"""One run directory: ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``summary.json``.
+
+``train`` fills one, ``load`` reads a trained network back from one.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from capsjax import data, models
+from capsjax.training import loop
+from capsjax.training.checkpoint import Checkpoints
+from capsjax.training.evaluation import Evaluation, Prediction, check_labels, evaluate, predict
+
+# A run goes on with another value of these; everything else must stay as it was.
+_MAY_CHANGE = {"training.epochs"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run directory was made with.
+
+    Attributes:
+        model: name of the network.
+        dataset: name or path of the data.
+        model_config: the network's choices.
+        training: the training's choices.
+        image_shape: height, width and channels.
+        class_names: one for each class.
+    """
+
+    model: str
+    dataset: str
+    model_config: Any
+    training: loop.Config
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+    def create(self) -> nnx.Module:
+        """The network with its initial parameters."""
+        return models.create(
+            self.model,
+            image_shape=self.image_shape,
+            num_classes=len(self.class_names),
+            config=self.model_config,
+            seed=self.training.seed,
+        )
+
+
+class Run(typing.NamedTuple):
+    """A trained network and where it came from."""
+
+    model: nnx.Module
+    settings: Settings
+
+    def predict(self, images: np.ndarray, *, reconstruct: bool = False) -> Prediction:
+        """Classify images, uint8 ``[N, H, W, C]`` from 0 to 255; see ``evaluation.predict``."""
+        return predict(
+            self.model, images, reconstruct=reconstruct, precision=self.settings.training.precision
+        )
+
+    def evaluate(self, arrays: data.Arrays, *, reconstruct: bool = False) -> Evaluation:
+        """Error on labelled images; see ``evaluation.evaluate``."""
+        return evaluate(
+            self.model, arrays, reconstruct=reconstruct, precision=self.settings.training.precision
+        )
+
+
+def train(
+    settings: Settings, dataset: data.Dataset, workdir: Path, *, command: str, progress: bool
+) -> tuple[loop.Result, Evaluation, dict[str, Any]]:
+    """Train, or go on training, in a run directory; then test once and write ``summary.json``.
+
+    Args:
+        settings: what to train.
+        dataset: the data that ``settings`` names.
+        workdir: the run directory; made if missing.
+        command: the command line, for the summary.
+        progress: show a progress bar.
+
+    Returns:
+        Result of training, evaluation of the best parameters on the test split (with
+        reconstructions), and the summary.
+
+    Raises:
+        ValueError: the directory belongs to a run of another config (the differences are named), or
+            the data does not fit the network.
+        OSError: the directory cannot be written.
+        FloatingPointError, KeyboardInterrupt, SystemExit: as ``loop.fit``.
+    """
+    arrays, test = dataset.load("train"), dataset.load("test")
+    check_labels(test["label"], len(settings.class_names))
+    network = settings.create()
+    provenance = surroundings()
+    _open(workdir, settings)
+    result = loop.fit(network, arrays, settings.training, workdir=workdir, progress=progress)
+    evaluation = Run(result.model, settings).evaluate(test, reconstruct=True)
+    summary = {
+        "model": settings.model,
+        "dataset": settings.dataset,
+        "test_error": evaluation.error,
+        "test_error_interval_95": evaluation.interval,
+        "test_images": evaluation.total,
+        "validation_error": result.validation_error,
+        "parameters": models.count_parameters(network),
+        "epochs": settings.training.epochs,
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "images_per_second": round(result.images_per_second, 1),
+        "seed": settings.training.seed,
+        "precision": settings.training.precision,
+        "command": command,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "settings": to_json(settings),
+        **provenance,
+    }
+    _write_json(workdir / "summary.json", summary)
+    return result, evaluation, summary
+
+
+def load(workdir: str | Path) -> Run:
+    """The trained network of a run directory, with its best parameters by validation error.
+
+    Before the first validation these are the newest ones.
+
+    Args:
+        workdir: the run directory.
+
+    Returns:
+        The network, ready to predict.
+
+    Raises:
+        ValueError: it is no run directory, holds no checkpoint yet, or a damaged one.
+    """
+    folder = Path(workdir)
+    settings = read_settings(folder)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    try:
+        step = checkpoints.latest if checkpoints.best is None else checkpoints.best
+        if step is None:
+            raise ValueError(
+                f"{folder} holds no checkpoint yet: train it with capsjax train --workdir {folder}"
+            )
+        result = loop.restore(settings.create(), settings.training, checkpoints, step)
+    finally:
+        checkpoints.close()
+    return Run(result, settings)
+
+
+def read_settings(workdir: Path) -> Settings:
+    """Settings of a run directory.
+
+    Args:
+        workdir: the run directory.
+
+    Returns:
+        What ``config.json`` says.
+
+    Raises:
+        ValueError: there is none, or it does not fit this version of the library.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{workdir} is not a run directory (it has no config.json): give a folder that "
+            "capsjax train made with --workdir"
+        )
+    try:
+        values = json.loads(path.read_text())
+        config_type = models.find(values["model"]).Config
+        return from_json(Settings, values, {"model_config": config_type})
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a config of this version of capsjax ({error!r}); use the version that "
+            "made it, or train anew in another --workdir"
+        ) from error
+
+
+def _open(workdir: Path, settings: Settings) -> None:
+    """Make a run directory, or make sure that it belongs to the same run."""
+    wanted = to_json(settings)
+    if (workdir / "config.json").exists():
+        found = to_json(read_settings(workdir))
+        differences = [
+            f"{name} is {_at(found, name)!r} there and {_at(wanted, name)!r} here"
+            for name in sorted({*_names(found), *_names(wanted)} - _MAY_CHANGE)
+            if _at(found, name) != _at(wanted, name)
+        ]
+        if differences:
+            raise ValueError(
+                f"{workdir} holds a run of another config ({'; '.join(differences)}): use the same "
+                "options to continue it, or another --workdir"
+            )
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(
+            f"{workdir} is not empty and holds no run of capsjax: give a new or empty --workdir"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    _write_json(workdir / "config.json", wanted)
+
+
+def _names(values: dict[str, Any], prefix: str = "") -> list[str]:
+    names = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            names += _names(value, f"{prefix}{key}.")
+        else:
+            names.append(prefix + key)
+    return names
+
+
+def _at(values: dict[str, Any], name: str) -> Any:
+    for key in name.split("."):
+        values = values.get(key, {}) if isinstance(values, dict) else {}
+    return None if values == {} else values
+
+
+def _write_json(path: Path, values: Any) -> None:
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(kind: Any, values: Any, overrides: dict[str, Any] | None = None) -> Any:
+    """A config dataclass from JSON values; the inverse of ``to_json``.
+
+    Args:
+        kind: the dataclass, or any other type of a field.
+        values: what ``to_json`` gave.
+        overrides: types of fields whose annotation says too little.
+
+    Returns:
+        An instance of ``kind``.
+
+    Raises:
+        TypeError: a field is unknown or missing.
+        ValueError: a value that the dataclass refuses.
+    """
+    if dataclasses.is_dataclass(kind):
+        hints = {**typing.get_type_hints(kind), **(overrides or {})}
+        unknown = set(values) - set(hints)
+        if unknown:
+            raise TypeError(f"unknown fields: {', '.join(sorted(unknown))}")
+        return typing.cast(Any, kind)(
+            **{name: from_json(hints[name], value) for name, value in values.items()}
+        )
+    return tuple(values) if isinstance(values, list) else values
+
+
+def surroundings() -> dict[str, Any]:
+    """Versions, machine, and the commit of the code that runs, as a summary holds them."""
+    packages = ("capsjax", "jax", "jaxlib", "flax", "optax", "numpy")
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "platform": f"{jax.default_backend()}, {jax.device_count()} device(s)",
+        **commit(),
+    }
+
+
+def commit() -> dict[str, Any]:
+    """``{"commit": hash or None, "dirty": bool or None}`` of the checkout that this code is in.
+
+    None where the code is installed outside of one.
+    """
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}

@@ -1,0 +1,142 @@
+"""One training step as a pure function, and the learning-rate schedules."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+
+from capsjax.data import augment
+from capsjax.training import losses
+from capsjax.training.metrics import accuracy
+from capsjax.types import Output
+
+Schedule = Literal["recipe", "cosine"]
+
+# Official code of Sabour 2017: x0.96 every 2,000 steps, continuously, never below 1e-6.
+_DECAY_RATE, _DECAY_STEPS, _FLOOR = 0.96, 2000, 1e-6
+
+
+class State(NamedTuple):
+    """All that changes in training.
+
+    Attributes:
+        params: the network's trainable parameters (an ``nnx.State``).
+        rest: its other state (an ``nnx.State``), such as running statistics.
+        optimizer: Optax's state.
+        step: int32 scalar, steps done.
+    """
+
+    params: Any
+    rest: Any
+    optimizer: Any
+    step: Array
+
+
+def schedule(name: Schedule, learning_rate: float, total_steps: int) -> optax.Schedule:
+    """Learning rate by step.
+
+    Args:
+        name: "recipe" (the official code's slow exponential decay) or "cosine" (to 0 at the end).
+        learning_rate: the first value.
+        total_steps: length of the cosine.
+
+    Returns:
+        A function from step to learning rate.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name == "cosine":
+        return optax.cosine_decay_schedule(learning_rate, total_steps)
+    if name == "recipe":
+        return optax.exponential_decay(
+            learning_rate, _DECAY_STEPS, _DECAY_RATE, end_value=min(_FLOOR, learning_rate)
+        )
+    raise ValueError(f"schedule is {name!r}, expected 'recipe' or 'cosine'")
+
+
+def split(network: nnx.Module) -> tuple[Any, Any, Any]:
+    """A network's graph definition, its trainable parameters, and the rest of its state."""
+    parts: Any = nnx.split(network, nnx.Param, ...)
+    return parts
+
+
+def example_losses(
+    output: Output, images: Array, targets: Array, config: losses.Config
+) -> tuple[Array, Array]:
+    """Margin and reconstruction loss of every example, ``[batch]`` each."""
+    margin = jax.vmap(lambda a, t: losses.margin_loss(a, t, config))(output.activations, targets)
+    if output.reconstruction is None:
+        return margin, jnp.zeros_like(margin)
+    reconstruction = jax.vmap(lambda r, i: losses.reconstruction_loss(r, i, config))(
+        output.reconstruction, images
+    )
+    return margin, reconstruction
+
+
+def make_step(
+    graph: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    steps_per_epoch: int,
+    num_classes: int,
+    limit: int,
+    loss: losses.Config,
+    key: Array,
+) -> Callable[[State, Array, Array, Array], tuple[State, dict[str, Array]]]:
+    """The training step: gather, shift, scale, differentiate, update.
+
+    Args:
+        graph: the network's graph definition.
+        optimizer: an Optax transformation.
+        batch_size: examples of a step.
+        steps_per_epoch: position in the epoch is ``step % steps_per_epoch``.
+        num_classes: number of classes.
+        limit: largest shift of a training image, in pixels.
+        loss: choices of the loss.
+        key: augmentation of step n uses ``fold_in(key, n)``, whatever came before.
+
+    Returns:
+        ``step(state, images, labels, order) -> (state, metrics)``, to be jitted: images uint8
+        ``[N, H, W, C]`` and labels int32 ``[N]`` are the whole training set, order int32 ``[N]``
+        is this epoch's permutation.
+    """
+
+    def compute(params: Any, rest: Any, images: Array, labels: Array) -> tuple[Array, Any]:
+        # Without copy=True an update of running statistics would leak a tracer.
+        network = nnx.merge(graph, params, rest, copy=True)
+        targets = jax.nn.one_hot(labels, num_classes, dtype=images.dtype)
+        output = network(images, targets)
+        margin, reconstruction = jax.tree.map(
+            jnp.mean, example_losses(output, images, targets, loss)
+        )
+        metrics = {
+            "loss": margin + reconstruction,
+            "margin_loss": margin,
+            "reconstruction_loss": reconstruction,
+            "accuracy": accuracy(output.activations, labels),
+        }
+        return metrics["loss"], (metrics, split(network)[2])
+
+    def step(
+        state: State, images: Array, labels: Array, order: Array
+    ) -> tuple[State, dict[str, Array]]:
+        position = state.step % steps_per_epoch * batch_size
+        chosen = jax.lax.dynamic_slice_in_dim(order, position, batch_size)
+        keys = jax.random.split(jax.random.fold_in(key, state.step), batch_size)
+        batch = jax.vmap(lambda key, image: augment.shift(key, image, limit=limit))(
+            keys, images[chosen]
+        )
+        gradients, (metrics, rest) = jax.grad(compute, has_aux=True)(
+            state.params, state.rest, augment.to_unit_interval(batch), labels[chosen]
+        )
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return State(params, rest, optimizer_state, state.step + 1), metrics
+
+    return step

@@ -1,0 +1,1 @@
+"""Published claims and benchmarks, one command each."""
