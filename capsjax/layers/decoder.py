@@ -10,6 +10,8 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from capsjax.layers.primary import LECUN_NORMAL, Initializer
+
 
 class DenseDecoder(nnx.Module):
     """Fully connected decoder with ReLU layers and a sigmoid output.
@@ -19,6 +21,8 @@ class DenseDecoder(nnx.Module):
         dim: dimension of their poses.
         image_shape: height, width and channels of the reconstruction.
         widths: of the hidden layers; the paper has 512 and 1,024.
+        kernel_init: initializer of all kernels.
+        bias_init: initializer of all biases.
         rngs: takes keys of the stream ``params``.
 
     Source: Sabour, Frosst and Hinton 2017, section 4.1 and figure 2.
@@ -31,11 +35,15 @@ class DenseDecoder(nnx.Module):
         image_shape: tuple[int, int, int],
         *,
         widths: Sequence[int] = (512, 1024),
+        kernel_init: Initializer = LECUN_NORMAL,
+        bias_init: Initializer = nnx.initializers.zeros,
         rngs: nnx.Rngs,
     ):
         sizes = [num_capsules * dim, *widths, math.prod(image_shape)]
-        layers = [nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)]
-        self.layers = nnx.List(layers)
+        self.layers = nnx.List(
+            nnx.Linear(a, b, kernel_init=kernel_init, bias_init=bias_init, rngs=rngs)
+            for a, b in itertools.pairwise(sizes)
+        )
         self.image_shape = image_shape
 
     def __call__(

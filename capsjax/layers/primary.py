@@ -14,8 +14,8 @@ from capsjax.types import Capsules
 
 Initializer = Callable[..., Array]
 
-_HE_NORMAL = nnx.initializers.he_normal()
-_LECUN_NORMAL = nnx.initializers.lecun_normal()
+HE_NORMAL = nnx.initializers.he_normal()
+LECUN_NORMAL = nnx.initializers.lecun_normal()
 
 
 class Convolution(nnx.Module):
@@ -40,7 +40,7 @@ class Convolution(nnx.Module):
         kernel_size: int,
         stride: int = 1,
         padding: Padding = "VALID",
-        kernel_init: Initializer = _HE_NORMAL,
+        kernel_init: Initializer = HE_NORMAL,
         bias_init: Initializer = nnx.initializers.zeros,
         rngs: nnx.Rngs,
     ):
@@ -53,7 +53,7 @@ class Convolution(nnx.Module):
     def __call__(self, images: Float[Array, "batch height width channels"]) -> Array:
         """``[batch, out_height, out_width, features]``."""
         out = conv2d(images, self.kernel[...], stride=self.stride, padding=self.padding)
-        return out + self.bias[...]
+        return out + jnp.reshape(self.bias[...], (1, 1, 1, -1))
 
 
 class PrimaryCapsules(nnx.Module):
@@ -85,7 +85,7 @@ class PrimaryCapsules(nnx.Module):
         stride: int,
         padding: Padding = "VALID",
         scale: float = 1.0,
-        kernel_init: Initializer = _LECUN_NORMAL,
+        kernel_init: Initializer = LECUN_NORMAL,
         bias_init: Initializer = nnx.initializers.zeros,
         rngs: nnx.Rngs,
     ):
@@ -100,7 +100,7 @@ class PrimaryCapsules(nnx.Module):
     def __call__(self, features: Float[Array, "batch height width channels"]) -> Capsules:
         """Poses ``[batch, positions * types, dim]`` and their lengths."""
         out = conv2d(features, self.kernel[...], stride=self.stride, padding=self.padding)
-        out = out * self.scale + self.bias[...]
+        out = out * self.scale + jnp.reshape(self.bias[...], (1, 1, 1, -1))
         poses = squash(jnp.reshape(out, (out.shape[0], -1, self.dim)))
         return Capsules(poses, safe_norm(poses))
 

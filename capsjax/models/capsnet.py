@@ -8,9 +8,9 @@ longest capsule.
 Paper and official code differ, and ``semantics`` names which is meant. In the official code the
 primary convolution is divided by the number of types before its bias (one routing step among the
 types; one more with leaky routing), the class capsules have a bias, and all initial values are
-fixed: biases 0.1, truncated normals of 0.05, 0.1 and 0.1. The paper states none of these; there we
-use He's and LeCun's initializations, zero biases, and a truncated normal of 0.1 for the class
-capsules' matrices.
+fixed: biases 0.1, truncated normals of 0.05 (first convolution) and 0.1 (all others). The paper
+states none of these; there we use He's and LeCun's initializations, zero biases, and a truncated
+normal of 0.1 for the class capsules' matrices.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,13 @@ from jaxtyping import Float
 
 from capsjax.layers.decoder import DenseDecoder
 from capsjax.layers.dense import DenseCapsules
-from capsjax.layers.primary import Convolution, PrimaryCapsules, output_shape
+from capsjax.layers.primary import (
+    HE_NORMAL,
+    LECUN_NORMAL,
+    Convolution,
+    PrimaryCapsules,
+    output_shape,
+)
 from capsjax.ops.convolution import Padding
 from capsjax.ops.squash import safe_norm
 from capsjax.routing import dynamic
@@ -134,7 +140,7 @@ class Network(nnx.Module):
             config.features,
             kernel_size=config.kernel_size,
             padding=config.padding,
-            kernel_init=normal(0.05) if official else nnx.initializers.he_normal(),
+            kernel_init=normal(0.05) if official else HE_NORMAL,
             bias_init=bias_init,
             rngs=rngs,
         )
@@ -146,7 +152,7 @@ class Network(nnx.Module):
             stride=2,
             padding=config.padding,
             scale=1 / (config.primary_types + config.routing.leaky) if official else 1.0,
-            kernel_init=normal(0.1) if official else nnx.initializers.lecun_normal(),
+            kernel_init=normal(0.1) if official else LECUN_NORMAL,
             bias_init=bias_init,
             rngs=rngs,
         )
@@ -162,7 +168,13 @@ class Network(nnx.Module):
         )
         self.decoder = (
             DenseDecoder(
-                num_classes, config.class_dim, image_shape, widths=config.decoder_widths, rngs=rngs
+                num_classes,
+                config.class_dim,
+                image_shape,
+                widths=config.decoder_widths,
+                kernel_init=normal(0.1) if official else LECUN_NORMAL,
+                bias_init=bias_init,
+                rngs=rngs,
             )
             if config.decoder
             else None

@@ -48,13 +48,16 @@ def conv2d(
         The output, in the inputs' dtype.
 
     Raises:
-        ValueError: channels disagree, or the image is smaller than an unpadded kernel.
+        ValueError: channels disagree, a stride below 1, or an image smaller than an unpadded
+            kernel.
     """
     if images.ndim != 4 or kernel.ndim != 4 or images.shape[3] != kernel.shape[2]:
         raise ValueError(
             "conv2d takes images [batch, height, width, channels] and a kernel "
             f"[rows, columns, channels, features], got {images.shape} and {kernel.shape}"
         )
+    if stride < 1:
+        raise ValueError(f"stride is {stride}, expected at least 1")
     if padding not in ("VALID", "SAME"):
         raise ValueError(f"padding is {padding!r}, expected 'VALID' or 'SAME'")
     if padding == "SAME":

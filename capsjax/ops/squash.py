@@ -28,22 +28,29 @@ def safe_norm(x: Float[Array, "..."], *, axis: int = -1, keepdims: bool = False)
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> float(safe_norm(jnp.array([3e15, 4e15]))) == 5e15
-        True
+        >>> print(f"{safe_norm(jnp.array([3e25, 4e25])):.3g}")  # its square overflows float32
+        5e+25
         >>> jax.grad(safe_norm)(jnp.zeros(2)).tolist()
         [0.0, 0.0]
     """
-    return _norm(_as_working_precision(x), axis, keepdims).astype(x.dtype)
-
-
-def _norm(x: Array, axis: int, keepdims: bool) -> Array:
-    # The norm does not depend on the divisor, so no gradient needs to flow through it.
-    largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
-    divisor = jnp.where(largest > 0, largest, 1)
-    total = jnp.sum(jnp.square(x / divisor), axis=axis, keepdims=True)
-    # total is 0, or at least 1: the inner `where` keeps sqrt's infinite gradient at 0 out.
-    norm = divisor * jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)
+    _, divisor, root = _scale(_as_working_precision(x), axis)
+    norm = (divisor * root).astype(x.dtype)
     return norm if keepdims else jnp.squeeze(norm, axis)
+
+
+def _scale(x: Array, axis: int) -> tuple[Array, Array, Array]:
+    """Returns x / divisor, divisor and |x / divisor|; the last is 0, or from 1 to 4 sqrt(dim).
+
+    Norm and squash do not depend on the divisor, so no gradient needs to flow through it.
+    """
+    largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
+    # Beyond 1 / tiny the divisor's inverse would be flushed to 0.
+    divisor = jnp.minimum(jnp.where(largest > 0, largest, 1), 1 / jnp.finfo(x.dtype).tiny)
+    scaled = x / divisor
+    total = jnp.sum(jnp.square(scaled), axis=axis, keepdims=True)
+    # The inner `where` keeps sqrt's infinite gradient at 0 out.
+    root = jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)
+    return scaled, divisor, root
 
 
 def squash(x: Float[Array, "..."], *, axis: int = -1) -> Array:
@@ -66,8 +73,12 @@ def squash(x: Float[Array, "..."], *, axis: int = -1) -> Array:
         >>> [round(float(a), 3) for a in v]
         [0.3, 0.4]
     """
-    s = _as_working_precision(x)
-    norm = _norm(s, axis, keepdims=True)
-    # |s| / (1 + |s|^2) is the same for |s| and 1/|s|; with the smaller of both nothing overflows.
-    smaller = jnp.where(norm > 1, 1 / jnp.where(norm > 1, norm, 1), norm)
-    return (s * (smaller / (1 + jnp.square(smaller)))).astype(x.dtype)
+    scaled, divisor, root = _scale(_as_working_precision(x), axis)
+    norm = divisor * root
+    # v = s |s| / (1 + |s|^2) for short vectors, (s / |s|) / (1 + 1 / |s|^2) for long ones, each
+    # with all branches finite: a `where` passes a NaN gradient on from the one not taken.
+    long = norm > 1
+    short_norm = jnp.where(long, 0, norm)
+    long_inverse = jnp.where(long, 1 / jnp.where(long, norm, 1), 0)
+    gain = jnp.where(long, 1 / jnp.where(long, root, 1), divisor * short_norm)
+    return (scaled * (gain / (1 + jnp.square(short_norm + long_inverse)))).astype(x.dtype)

@@ -61,7 +61,7 @@ def _votes(poses: Array, weights: Array) -> Array:
 
 
 def _multiply_add(poses: Array, weights: Array) -> Array:
-    terms = [poses[:, a, None, None, :] * weights[a] for a in range(poses.shape[1])]
+    terms = [poses[:, a, None, None, :] * weights[a][None] for a in range(poses.shape[1])]
     return sum(terms[1:], start=terms[0])
 
 
@@ -101,7 +101,9 @@ def _poses_gradient_by_parent(weights: Array, gradient: Array) -> Array:
 
 def _weights_gradient_by_example(poses: Array, gradient: Array) -> Array:
     def add_example(example: Array, total: Array) -> Array:
-        return total + poses[example][:, None, None, :] * gradient[example]
+        pose = lax.dynamic_index_in_dim(poses, example, keepdims=False)
+        votes = lax.dynamic_index_in_dim(gradient, example, keepdims=False)
+        return total + pose[:, None, None, :] * votes[None]
 
     start = jnp.zeros((poses.shape[1], *gradient.shape[1:]), gradient.dtype)
     return lax.fori_loop(0, poses.shape[0], add_example, start)

@@ -200,7 +200,7 @@ def step(
         preferred_element_type=working,
     )
     if config.has_bias:
-        total = total + params["bias"].astype(working)
+        total = total + jnp.broadcast_to(params["bias"].astype(working), total.shape)
     poses = squash(total)
     agreement = jnp.einsum(
         "...jd,...jdi->...ji", poses.astype(votes.dtype), votes, preferred_element_type=working

@@ -55,7 +55,7 @@ class Checkpoints:
 
     @property
     def best(self) -> int | None:
-        """Step of the checkpoint with the lowest validation error, or None."""
+        """Step of the checkpoint with the lowest validation error (the last such), or None."""
         return self._manager.best_step()
 
     def save(self, step: int, tree: Any, *, error: float | None = None) -> None:
@@ -80,7 +80,8 @@ class Checkpoints:
 
         Args:
             step: which one.
-            like: a pytree of arrays (or of ``ShapeDtypeStruct``) with the expected shapes.
+            like: a pytree of arrays with the expected shapes; where it has a NumPy array, the
+                result has one too (JAX's would lose float64's last digits).
 
         Returns:
             The saved tree.
@@ -91,7 +92,9 @@ class Checkpoints:
         """
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         expected = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            name: leaf
+            if isinstance(leaf, np.ndarray)
+            else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
             for name, leaf in _flatten(like).items()
         }
         try:

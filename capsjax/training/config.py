@@ -13,7 +13,8 @@ class Config:
     """Choices of training.
 
     Attributes:
-        epochs: passes over the training images; more of them continue a finished run.
+        epochs: passes over the training images; more of them continue a finished run (the cosine
+            schedule is then that of the longer run).
         batch_size: images of a step; the last, incomplete batch of an epoch is left out (the order
             is new in every epoch).
         learning_rate: Adam's largest one. 0.002 suits the cosine schedule with its warm-up (one

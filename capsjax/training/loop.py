@@ -4,8 +4,10 @@ The training set lies on the device as uint8. Its order in an epoch and the shif
 functions of (seed, epoch) and (seed, step), so a run that was stopped goes on to the same bits.
 """
 
+import dataclasses
 import math
 import time
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -54,9 +56,10 @@ class _Progress(NamedTuple):
     best_error: np.ndarray
     training_seconds: np.ndarray
     seconds: np.ndarray
+    fingerprint: np.ndarray
 
 
-_NO_PROGRESS = _Progress(np.array(np.inf), np.array(0.0), np.array(0.0))
+_NO_PROGRESS = _Progress(np.array(np.inf), np.array(0.0), np.array(0.0), np.array(0, np.uint32))
 
 
 def fit(
@@ -83,7 +86,7 @@ def fit(
 
     Raises:
         ValueError: malformed data, labels the network has no class for, fewer images than one
-            batch.
+            batch, or a work directory with checkpoints of another config, network or data.
         FloatingPointError: the loss became NaN or infinite; the step is named, and the last good
             checkpoint is kept.
         KeyboardInterrupt: SIGINT came; the state was saved first (with a work directory).
@@ -164,7 +167,7 @@ class _Fit:
         self.best = (params, rest)
         params, rest = jax.tree.map(jnp.copy, self.best)  # the step donates its state
         self.state = State(params, rest, optimizer.init(params), jnp.zeros((), jnp.int32))
-        self.progress = _NO_PROGRESS
+        self.progress = _NO_PROGRESS._replace(fingerprint=_fingerprint(config, train, validation))
         self.order_key, shift_key = jax.random.split(jax.random.key(config.seed))
         step = make_step(
             self.graph,
@@ -231,8 +234,13 @@ class _Fit:
             self.log.resume(0)
             return
         like = (self.state, self.progress)
-        self.state, progress = self.checkpoints.restore(self.checkpoints.latest, like)
-        self.progress = _Progress(*map(np.asarray, progress))
+        state, progress = self.checkpoints.restore(self.checkpoints.latest, like)
+        if int(progress.fingerprint) != int(self.progress.fingerprint):
+            raise ValueError(
+                f"{self.checkpoints.directory} holds checkpoints of another config or of other "
+                "data: go on with the same ones (only epochs may differ), or use another workdir"
+            )
+        self.state, self.progress = state, progress
         if self.checkpoints.best is not None:
             best, _ = self.checkpoints.restore(self.checkpoints.best, like)
             self.best = (best.params, best.rest)
@@ -286,11 +294,15 @@ class _Fit:
         best, error = float(self.progress.best_error), None
         if end_of_epoch:
             error = self._validate(step)
-            if error < best:
+            if error <= best:  # of equal ones the later, as in Checkpoints.best
                 best = error
                 self.best = jax.tree.map(jnp.copy, (self.state.params, self.state.rest))
         seconds = time.monotonic() - self.started
-        self.progress = _Progress(np.array(best), np.array(trained), np.array(seconds))
+        self.progress = self.progress._replace(
+            best_error=np.array(best),
+            training_seconds=np.array(trained),
+            seconds=np.array(seconds),
+        )
         self.log.flush()
         if self.checkpoints is not None:
             self.checkpoints.save(step, (self.state, self.progress), error=error)
@@ -301,6 +313,16 @@ class _Fit:
         error = evaluate(network, self.validation, precision=self.config.precision).error
         self.log.write(step, "validation", {"error": error})
         return error
+
+
+def _fingerprint(config: Config, *parts: Arrays) -> np.ndarray:
+    """Number that tells one config and data from another; how many epochs does not matter."""
+    choices = repr(dataclasses.replace(config, epochs=1))
+    number = zlib.crc32(choices.encode())
+    for part in parts:
+        number = zlib.crc32(repr(part["image"].shape).encode(), number)
+        number = zlib.crc32(part["label"].tobytes(), number)
+    return np.array(number, np.uint32)
 
 
 @jax.jit

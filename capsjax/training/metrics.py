@@ -85,4 +85,5 @@ def wilson_interval(errors: int, total: int) -> tuple[float, float]:
     rate, spread = errors / total, z * z / total
     centre = (rate + spread / 2) / (1 + spread)
     half = z * math.sqrt(rate * (1 - rate) / total + spread / (4 * total)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At the ends rounding would leave 1e-17 where the interval is exact.
+    return centre - half if errors else 0.0, centre + half if errors < total else 1.0

@@ -95,8 +95,8 @@ def train(
 
     Raises:
         ValueError: the directory belongs to a run of another config (the differences are named), or
-            the data does not fit the network.
-        OSError: the directory cannot be written.
+            the data does not fit the network, or the directory cannot be written.
+        OSError: the disk became full or unwritable while training.
         FloatingPointError, KeyboardInterrupt, SystemExit: as ``loop.fit``.
     """
     arrays, test = dataset.load("train"), dataset.load("test")
@@ -206,8 +206,14 @@ def _open(workdir: Path, settings: Settings) -> None:
         raise ValueError(
             f"{workdir} is not empty and holds no run of capsjax: give a new or empty --workdir"
         )
-    workdir.mkdir(parents=True, exist_ok=True)
-    _write_json(workdir / "config.json", wanted)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        _write_json(workdir / "config.json", wanted)
+    except OSError as error:
+        raise ValueError(
+            f"the work directory {workdir} cannot be written ({error.strerror}): give another "
+            "--workdir, or free it"
+        ) from error
 
 
 def _names(values: dict[str, Any], prefix: str = "") -> list[str]:
