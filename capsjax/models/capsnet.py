@@ -120,15 +120,7 @@ class Network(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
     ):
-        if num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes}, expected at least 2")
-        field = 2 * config.kernel_size - 1
-        if config.padding == "VALID" and min(image_shape[:2]) < field:
-            raise ValueError(
-                f"images of {image_shape[0]}x{image_shape[1]} are smaller than capsnet's receptive "
-                f"field of {field}x{field}: use larger images, padding='SAME' or a smaller "
-                "kernel_size"
-            )
+        _check_sizes(config, image_shape, num_classes)
         official = config.semantics == "official"
         bias_init = nnx.initializers.constant(0.1 if official else 0.0)
         normal = nnx.initializers.truncated_normal
@@ -215,3 +207,16 @@ class Network(nnx.Module):
                 targets = jax.nn.one_hot(longest, self.num_classes, dtype=images.dtype)
             reconstruction = self.decoder(routed.poses, targets)
         return Output(routed.poses, lengths, reconstruction, (routed,))
+
+
+def _check_sizes(config: Config, image_shape: tuple[int, ...], num_classes: int) -> None:
+    """Refuse what the network cannot be built for."""
+    if num_classes < 2:
+        raise ValueError(f"num_classes is {num_classes}, expected at least 2")
+    field = 2 * config.kernel_size - 1
+    if config.padding == "VALID" and min(image_shape[:2]) < field:
+        raise ValueError(
+            f"images of {image_shape[0]}x{image_shape[1]} are smaller than capsnet's receptive "
+            f"field of {field}x{field}: use larger images, padding='SAME' or a smaller "
+            "kernel_size"
+        )
