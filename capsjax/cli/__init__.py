@@ -56,7 +56,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         stopped by SIGINT and SIGTERM.
     """
     # Orbax and TFDS warn through absl about what is no concern of the user's.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     commands: dict[str, Callable[[Sequence[str]], None]] = {
         "train": train.train,
         "evaluate": trained.evaluate,

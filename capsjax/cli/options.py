@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -21,10 +22,19 @@ def parse(kind: type[T], arguments: Sequence[str], program: str) -> T:
     except SystemExit as stop:
         if not stop.code:
             raise
-        # The box's lines up to its first rule say what is wrong.
-        lines = [line.strip("│ ") for line in output.getvalue().splitlines() if line[:1] == "│"]
-        said = " ".join(itertools.takewhile(lambda line: "──" not in line, lines))
-        raise ValueError(f"{' '.join(said.split())}; see {program} --help") from None
+        said = " ".join(_body(output.getvalue()).split())
+        raise ValueError(f"{said}; see {program} --help") from None
+
+
+def _body(box: str) -> str:
+    """What is wrong, out of tyro's box: the lines between its title and the next rule.
+
+    The box is drawn with lines, or with spaces and dashes where the terminal has no lines.
+    """
+    lines = [line.strip("│ ") for line in box.splitlines()]
+    rule = re.compile(r"[─╰╯-]*")
+    inside = itertools.dropwhile(rule.fullmatch, [line for line in lines if line][1:])
+    return " ".join(itertools.takewhile(lambda line: not rule.fullmatch(line), inside))
 
 
 def print_json(value: Any) -> None:

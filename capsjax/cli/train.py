@@ -18,8 +18,9 @@ from capsjax.training.evaluation import Evaluation
 def train(arguments: Sequence[str]) -> None:
     """Train, test once, draw."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--model", default="capsnet")
-    first.add_argument("--preset")
+    # Without a value: the full parser below says so.
+    first.add_argument("--model", nargs="?", const="capsnet", default="capsnet")
+    first.add_argument("--preset", nargs="?")
     chosen, _ = first.parse_known_args(arguments)
     module = models.find(chosen.model)
     options: Any = parse(_train_options(module, chosen.preset), arguments, "capsjax train")

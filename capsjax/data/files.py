@@ -16,6 +16,7 @@ from capsjax.data.dataset import Arrays, Dataset, check_arrays
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 _GREY = {"1", "L", "LA", "I", "I;16"}
+_DAMAGED = (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError)
 _TEST_SHARE = 10
 
 
@@ -45,7 +46,7 @@ def dataset(path: Path) -> Dataset:
             for key in ("image", "label")
         }
     else:
-        parts = _hold_out(parts["train"])
+        parts = _hold_out(parts["train"], path)
     height, width, channels = parts["all"]["image"].shape[1:]
     return Dataset(
         name=str(path),
@@ -58,11 +59,13 @@ def dataset(path: Path) -> Dataset:
     )
 
 
-def _hold_out(arrays: Arrays) -> dict[str, Arrays]:
+def _hold_out(arrays: Arrays, path: Path) -> dict[str, Arrays]:
     count = len(arrays["label"])
+    if count < 2:
+        raise ValueError(f"{path} holds one image, expected at least one to train and one to test")
     order = np.random.default_rng(0).permutation(count)
     test = np.zeros(count, bool)
-    test[order[: count // _TEST_SHARE]] = True
+    test[order[: max(1, count // _TEST_SHARE)]] = True
     return {
         "train": {key: value[~test] for key, value in arrays.items()},
         "test": {key: value[test] for key, value in arrays.items()},
@@ -77,9 +80,14 @@ def _read_npz(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...] | None]:
             "per class, or an .npz with arrays image and label"
         )
     try:
-        with np.load(path) as file:
-            content = {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, EOFError, ValueError, KeyError, zlib.error) as error:
+        # Opened here: np.load would leave the file open where it finds it damaged.
+        with path.open("rb") as file:
+            archive = np.load(file)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            with archive:
+                content = {key: archive[key] for key in archive.files}
+    except (*_DAMAGED, ValueError, KeyError) as error:
         raise ValueError(f"{path} is not a readable .npz file ({error})") from error
     parts = {"train": check_arrays(content, where=str(path))}
     if "test_image" in content or "test_label" in content:
@@ -150,8 +158,11 @@ def read_image(path: Path, *, channels: int | None = None) -> np.ndarray:
     if channels not in (None, 1, 3):
         raise ValueError(f"image files have 1 or 3 channels, {channels} were asked of {path}")
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as file:
+            image: Image.Image = file
             grey = image.mode in _GREY if channels is None else channels == 1
+            if image.mode.startswith("I"):  # Pillow would clip 16 bits at 255
+                image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
             pixels = np.asarray(image.convert("L" if grey else "RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, EOFError) as error:
         raise ValueError(f"{path} is not a readable image ({error})") from error

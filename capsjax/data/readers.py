@@ -57,8 +57,13 @@ def read_idx(path: Path) -> np.ndarray:
             "unsigned bytes (00 00 08 and the number of axes)"
         )
     start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise ValueError(
+            f"{path} ends within its header of {content[3]} axes, after {len(content)} bytes; "
+            "replace it"
+        )
     shape = np.frombuffer(content[4:start], ">u4")
-    if len(shape) != content[3] or len(content) - start != math.prod(shape.tolist()):
+    if len(content) - start != math.prod(shape.tolist()):
         raise ValueError(
             f"{path} holds {len(content) - start} bytes of data, expected the product of "
             f"{shape.tolist()}; replace it"

@@ -22,31 +22,37 @@ class Checkpoints:
 
     Raises:
         OSError: it cannot be made or read.
+        ValueError: it holds a damaged checkpoint.
     """
 
     def __init__(self, directory: Path):
         policies = ocp.checkpoint_managers
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(
-            directory.resolve(),
-            options=ocp.CheckpointManagerOptions(
-                best_fn=lambda metrics: metrics["error"],
-                best_mode="min",
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [
-                        policies.LatestN(_KEPT),
-                        policies.BestN(
-                            get_metric_fn=lambda metrics: metrics["error"],
-                            reverse=True,
-                            n=1,
-                            keep_checkpoints_without_metrics=False,
-                        ),
-                    ]
+        try:
+            self._manager = ocp.CheckpointManager(
+                directory.resolve(),
+                options=ocp.CheckpointManagerOptions(
+                    best_fn=lambda metrics: metrics["error"],
+                    best_mode="min",
+                    preservation_policy=policies.AnyPreservationPolicy(
+                        [
+                            policies.LatestN(_KEPT),
+                            policies.BestN(
+                                get_metric_fn=lambda metrics: metrics["error"],
+                                reverse=True,
+                                n=1,
+                                keep_checkpoints_without_metrics=False,
+                            ),
+                        ]
+                    ),
+                    enable_async_checkpointing=False,
                 ),
-                enable_async_checkpointing=False,
-            ),
-        )
+            )
+        except OSError:
+            raise
+        except Exception as error:  # it reads the metadata of all checkpoints
+            raise self._damaged(directory, error) from error
 
     @property
     def latest(self) -> int | None:
@@ -55,8 +61,15 @@ class Checkpoints:
 
     @property
     def best(self) -> int | None:
-        """Step of the checkpoint with the lowest validation error (the last such), or None."""
-        return self._manager.best_step()
+        """Step of the checkpoint with the lowest validation error (the last such), or None.
+
+        Raises:
+            ValueError: a checkpoint is damaged.
+        """
+        try:
+            return self._manager.best_step()
+        except Exception as error:
+            raise self._damaged(self.directory, error) from error
 
     def save(self, step: int, tree: Any, *, error: float | None = None) -> None:
         """Write a checkpoint, unless there is one of this step.
@@ -101,12 +114,16 @@ class Checkpoints:
             saved = self._manager.restore(step, args=ocp.args.StandardRestore(expected))
         # Orbax and the storage below it raise many types for a damaged folder.
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(
-                f"{self.directory / str(step)} is not a checkpoint of this network, or a damaged "
-                f"one ({reason[:200]}); remove that folder to use an older one"
-            ) from error
+            raise self._damaged(self.directory / str(step), error) from error
         return jax.tree.unflatten(jax.tree.structure(like), [saved[name] for name in expected])
+
+    @staticmethod
+    def _damaged(place: Path, error: Exception) -> ValueError:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return ValueError(
+            f"{place} is not a checkpoint of this network, or a damaged one ({reason[:200]}); "
+            "remove the damaged step's folder to use an older one"
+        )
 
     def close(self) -> None:
         """Release the folder."""

@@ -180,7 +180,13 @@ def read_settings(workdir: Path) -> Settings:
         values = json.loads(path.read_text())
         config_type = models.find(values["model"]).Config
         return from_json(Settings, values, {"model_config": config_type})
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise ValueError(
             f"{path} is not a config of this version of capsjax ({error!r}); use the version that "
             "made it, or train anew in another --workdir"
@@ -202,7 +208,7 @@ def _open(workdir: Path, settings: Settings) -> None:
                 f"{workdir} holds a run of another config ({'; '.join(differences)}): use the same "
                 "options to continue it, or another --workdir"
             )
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and any(item.name != "config.partial" for item in workdir.iterdir()):
         raise ValueError(
             f"{workdir} is not empty and holds no run of capsjax: give a new or empty --workdir"
         )

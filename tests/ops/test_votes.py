@@ -1,0 +1,109 @@
+"""Dense votes: parity with equation 2, gradients, shapes, errors."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from capsjax.ops import dense_votes
+from tests.conftest import bare
+from tests.reference import votes as reference
+
+BATCH, CHILDREN, CHILD_DIM, PARENTS, DIM = 3, 7, 4, 5, 6
+
+
+@jax.jit
+def _value_and_gradients(poses, weights):
+    votes, pull = jax.vjp(dense_votes, poses, weights)
+    return votes, *pull(jnp.ones_like(votes))
+
+
+@pytest.fixture
+def inputs(random):
+    poses = random.normal(size=(BATCH, CHILDREN, CHILD_DIM))
+    weights = random.normal(size=(CHILD_DIM, PARENTS, DIM, CHILDREN))
+    return poses, weights
+
+
+@pytest.mark.core
+def test_votes_equal_equation_2(inputs, precision, apply):
+    result = apply(dense_votes, *(jnp.asarray(x, precision.dtype) for x in inputs))
+    chex.assert_shape(result, (BATCH, PARENTS, DIM, CHILDREN))
+    chex.assert_type(result, precision.dtype)
+    np.testing.assert_allclose(
+        result, reference.dense_votes(*inputs), rtol=precision.tolerance, atol=precision.tolerance
+    )
+
+
+@pytest.mark.core
+def test_gradients_equal_those_of_the_contraction(inputs, random, precision, apply):
+    cotangent = random.normal(size=(BATCH, PARENTS, DIM, CHILDREN))
+    poses, weights = inputs
+    by_poses = np.einsum("ajdi,bjdi->bia", weights, cotangent)
+    by_weights = np.einsum("bia,bjdi->ajdi", poses, cotangent)
+
+    def pull(poses, weights, cotangent):
+        return jax.vjp(dense_votes, poses, weights)[1](cotangent)
+
+    arrays = (jnp.asarray(x, precision.dtype) for x in (*inputs, cotangent))
+    gradients = apply(pull, *arrays)
+    tolerance = 2 * precision.tolerance
+    np.testing.assert_allclose(gradients[0], by_poses, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(gradients[1], by_weights, rtol=tolerance, atol=tolerance)
+
+
+def test_gradients_equal_finite_differences(inputs, x64):
+    check_grads(jax.jit(dense_votes), tuple(map(jnp.asarray, inputs)), order=2, modes=["rev"])
+
+
+def test_a_numpy_cotangent_is_taken(inputs, pytestconfig):
+    if pytestconfig.getoption("--jaxtyping-packages"):
+        pytest.skip("the checked annotations of the gradient's inner functions name jax arrays")
+    arrays = [jnp.asarray(x, jnp.float32) for x in inputs]
+    _, pull = jax.vjp(dense_votes, *arrays)
+    chex.assert_trees_all_equal_shapes(
+        pull(np.ones((BATCH, PARENTS, DIM, CHILDREN), np.float32)), tuple(arrays)
+    )
+
+
+def test_value_and_gradients_are_finite_and_of_the_inputs_dtype(inputs, dtype):
+    arrays = [jnp.asarray(x, dtype) for x in inputs]
+    for scale in (0.0, 1e-15, 1e15):
+        results = _value_and_gradients(arrays[0], arrays[1] * scale)
+        chex.assert_type(results, dtype)
+        chex.assert_tree_all_finite(results)
+
+
+def test_an_example_alone_is_the_same_as_inside_a_batch(inputs):
+    poses, weights = (jnp.asarray(x, jnp.float32) for x in inputs)
+    together = dense_votes(poses, weights)
+    for example in range(BATCH):
+        alone = dense_votes(poses[example : example + 1], weights)[0]
+        np.testing.assert_allclose(alone, together[example], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_platforms_get_matrix_products_without_a_loop(inputs, platform):
+    def gradients(poses, weights):
+        return jax.grad(lambda p, w: jnp.sum(jnp.square(dense_votes(p, w))), (0, 1))(poses, weights)
+
+    arrays = [jnp.asarray(x, jnp.float32) for x in inputs]
+    text = jax.export.export(jax.jit(gradients), platforms=[platform])(*arrays).mlir_module()
+    assert text.count("stablehlo.dot_general") == 3
+    assert "stablehlo.while" not in text
+
+
+@pytest.mark.parametrize(
+    ("poses", "weights", "message"),
+    [
+        ((7, 4), (4, 5, 6, 7), r"\(7, 4\) and \(4, 5, 6, 7\)"),
+        ((3, 7, 4), (4, 5, 6), r"\[child_dim, parents, dim, children\], got .*\(4, 5, 6\)"),
+        ((3, 8, 4), (4, 5, 6, 7), "8 children of dimension 4.*expect 7 of dimension 4"),
+        ((3, 7, 2), (4, 5, 6, 7), "7 children of dimension 2.*expect 7 of dimension 4"),
+    ],
+)
+def test_shapes_that_disagree_raise(poses, weights, message):
+    with pytest.raises(ValueError, match=message):
+        bare(dense_votes)(jnp.ones(poses), jnp.ones(weights))

@@ -1,0 +1,1 @@
+"""The papers' equations in float64 NumPy and plain loops, independent of the library."""

@@ -1,0 +1,381 @@
+"""Run directories: what training writes there, what is read back, what is refused."""
+
+import gc
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import capsjax
+from capsjax import data, models
+from capsjax.models import capsnet
+from capsjax.routing import dynamic
+from capsjax.training import Config, losses, metric_log, run
+from tests.training.small import (
+    NARROW,
+    assert_same_bits,
+    compiled_once,
+    digits,
+    files_below,
+    orbax_leftovers,
+    parameters,
+)
+
+TRAINING = Config(
+    epochs=2,
+    batch_size=20,
+    learning_rate=2e-3,
+    schedule="recipe",
+    validation=20,
+    checkpoint_every=3,
+)
+SETTINGS = run.Settings(
+    model="capsnet",
+    dataset="digits",
+    model_config=NARROW,
+    training=TRAINING,
+    image_shape=(28, 28, 1),
+    class_names=tuple("0123456789"),
+)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> data.Dataset:
+    """80 digits to train on, 20 to validate, 50 to test."""
+    splits = {"train": digits(100), "test": digits(50, "test")}
+    return data.Dataset(
+        name="digits",
+        image_shape=(28, 28, 1),
+        class_names=SETTINGS.class_names,
+        sizes={"train": 100, "test": 50},
+        source="",
+        licence="",
+        read=splits.__getitem__,
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
+        yield
+
+
+def train(dataset: data.Dataset, workdir: Path, settings: run.Settings = SETTINGS) -> Any:
+    return run.train(settings, dataset, workdir, command="capsjax train", progress=False)
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    workdir = tmp_path_factory.mktemp("runs") / "new" / "run"
+    return (*train(dataset, workdir), workdir)
+
+
+def test_the_directory_holds_what_the_design_names(trained: Any) -> None:
+    workdir = trained[-1]
+    assert sorted(path.name for path in workdir.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+    ]
+
+
+def test_the_summary_says_everything_and_is_on_disk(trained: Any) -> None:
+    result, evaluation, summary, workdir = trained
+    written = json.loads((workdir / "summary.json").read_text())
+    assert written == json.loads(json.dumps(summary))
+    assert written["test_error"] == evaluation.error == evaluation.errors / 50
+    low, high = written["test_error_interval_95"]
+    assert 0 <= low <= written["test_error"] <= high <= 1
+    assert written["test_images"] == 50
+    assert written["validation_error"] == result.validation_error
+    assert (written["steps"], written["epochs"], written["seed"]) == (8, 2, 0)
+    assert written["precision"] == "default"
+    assert written["command"] == "capsjax train"
+    assert 0 < written["seconds"] < math.inf
+    assert 0 < written["images_per_second"] < math.inf
+    assert {"capsjax", "jax", "jaxlib", "flax", "optax", "numpy"} <= set(written["versions"])
+    assert written["versions"]["capsjax"] == capsjax.__version__
+    for name in ("python", "platform", "finished", "commit", "dirty", "model", "dataset"):
+        assert name in written
+    # By hand: 3x3 convolutions 1 -> 8 -> 2 x 8 with biases; 12 * 12 * 2 capsules of 8 to 10 of 16;
+    # the decoder 160 -> 16 -> 784.
+    encoder = (9 * 8 + 8) + (9 * 8 * 16 + 16) + 288 * 8 * 160
+    assert written["parameters"] == encoder + (160 * 16 + 16) + (16 * 784 + 784)
+
+
+def test_the_test_images_are_evaluated_with_reconstructions(trained: Any) -> None:
+    evaluation = trained[1]
+    assert evaluation.total == 50
+    assert evaluation.confusion.sum() == 50
+    assert evaluation.prediction.reconstructions.shape == (50, 28, 28, 1)
+
+
+def test_the_same_settings_give_the_same_bits(
+    trained: Any, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    again = train(dataset, tmp_path)
+    assert_same_bits(again[0].state, trained[0].state)
+    assert again[0].history == trained[0].history
+    assert metric_log.read(tmp_path / "metrics.jsonl") == trained[0].history
+    assert again[1].error == trained[1].error
+
+
+def test_a_loaded_run_has_the_best_parameters_and_predicts_alike(trained: Any) -> None:
+    result, evaluation, _, workdir = trained
+    loaded = capsjax.load(workdir)
+    assert loaded.settings == SETTINGS
+    assert_same_bits(parameters(loaded.model), parameters(result.model))
+    images = digits(50, "test")["image"]
+    found = loaded.predict(images, reconstruct=True)
+    np.testing.assert_array_equal(found.activations, evaluation.prediction.activations)
+    np.testing.assert_array_equal(found.reconstructions, evaluation.prediction.reconstructions)
+    assert loaded.evaluate(digits(50, "test")).error == evaluation.error
+    assert capsjax.load(str(workdir)).settings == SETTINGS
+
+
+def test_a_loaded_run_refuses_images_of_a_wrong_dtype(trained: Any) -> None:
+    with pytest.raises(ValueError, match=r"float64.*expected uint8"):
+        capsjax.load(trained[-1]).predict(np.zeros((1, 28, 28, 1)))
+
+
+def test_training_a_finished_run_again_changes_no_parameter(
+    trained: Any, dataset: data.Dataset
+) -> None:
+    again = train(dataset, trained[-1])
+    assert_same_bits(again[0].state, trained[0].state)
+    assert again[1].error == trained[1].error
+
+
+def test_a_directory_left_by_a_kill_before_its_config_can_be_trained_in(
+    trained: Any, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "config.partial").write_text('{"mod')
+    assert train(dataset, tmp_path)[0].steps == 8
+
+
+# What is refused before anything is trained
+
+CHANGES = {
+    "training.seed": ({"training": replace(TRAINING, seed=3)}, "0", "3"),
+    "training.batch_size": ({"training": replace(TRAINING, batch_size=10)}, "20", "10"),
+    "training.limit": ({"training": replace(TRAINING, limit=40)}, "None", "40"),
+    "training.loss.reduction": (
+        {"training": replace(TRAINING, loss=losses.Config(reduction="official"))},
+        "'paper'",
+        "'official'",
+    ),
+    "model_config.features": ({"model_config": replace(NARROW, features=9)}, "8", "9"),
+    "model_config.decoder_widths": (
+        {"model_config": replace(NARROW, decoder_widths=(16, 4))},
+        r"\[16\]",
+        r"\[16, 4\]",
+    ),
+    "dataset": ({"dataset": "other"}, "'digits'", "'other'"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_run_of_another_config_is_refused_with_the_difference_named(
+    trained: Any, dataset: data.Dataset, name: str
+) -> None:
+    changes, there, here = CHANGES[name]
+    before = (trained[-1] / "config.json").read_bytes()
+    said = rf"another config \({name} is {there} there and {here} here\)"
+    with pytest.raises(ValueError, match=said):
+        train(dataset, trained[-1], replace(SETTINGS, **changes))
+    assert (trained[-1] / "config.json").read_bytes() == before
+
+
+def test_all_differences_are_named(trained: Any, dataset: data.Dataset) -> None:
+    other = replace(
+        SETTINGS,
+        training=replace(TRAINING, seed=3, shift=1),
+        model_config=replace(NARROW, class_dim=4),
+    )
+    with pytest.raises(ValueError, match="another config") as error:
+        train(dataset, trained[-1], other)
+    for name in ("training.seed", "training.shift", "model_config.class_dim"):
+        assert name in str(error.value)
+    assert "training.epochs" not in str(error.value)
+
+
+def test_a_directory_of_other_things_is_refused(dataset: data.Dataset, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match="not empty and holds no run"):
+        train(dataset, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_directory_that_cannot_be_made_is_named(dataset: data.Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises((ValueError, OSError), match=rf"{workdir}.*") as error:
+            train(dataset, workdir)
+        assert "Not a directory" in str(error.value)
+
+
+def test_test_labels_beyond_the_classes_are_refused_before_training(
+    dataset: data.Dataset, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, class_names=tuple("0123"))
+    with pytest.raises(ValueError, match=r"labels out of range.*0 to 9.*4 classes"):
+        train(dataset, tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.core
+def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
+    for workdir in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match=r"not a run directory.*config\.json"):
+            capsjax.load(workdir)
+
+
+def test_loading_makes_nothing_in_a_directory_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a run directory"):
+        capsjax.load(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_a_checkpoint_yet_is_refused(trained: Any, tmp_path: Path) -> None:
+    shutil.copy(trained[-1] / "config.json", tmp_path)
+    with pytest.raises(ValueError, match="no checkpoint yet"):
+        capsjax.load(tmp_path)
+
+
+def config_with(**changes: Any) -> str:
+    return json.dumps({**run.to_json(SETTINGS), **changes})
+
+
+BROKEN = {
+    "no JSON": "{",
+    "nothing": "",
+    "a list": "[]",
+    "a number": "5",
+    "no model": "{}",
+    "an unknown model": config_with(model="capsnot"),
+    "an unknown field": config_with(color="red"),
+    "a field missing": json.dumps({"model": "capsnet"}),
+    "training a number": config_with(training=5),
+    "training a list": config_with(training=[]),
+    "an unknown training field": config_with(training={"epoch": 3}),
+    "a value out of range": config_with(training={"epochs": 0}),
+    "a value of a wrong type": config_with(training={"epochs": "3"}),
+}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_config_that_does_not_fit_is_a_value_error(tmp_path: Path, what: str) -> None:
+    (tmp_path / "config.json").write_text(BROKEN[what])
+    with pytest.raises(ValueError, match=r"config\.json|capsnot|epochs"):
+        capsjax.load(tmp_path)
+
+
+def test_a_config_of_random_bytes_is_a_value_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(ValueError, match=r"config\.json"):
+        capsjax.load(tmp_path)
+
+
+@orbax_leftovers
+@pytest.mark.parametrize("damage", ["overwritten", "truncated", "deleted"])
+def test_damaged_checkpoints_are_a_value_error_to_load_and_to_resume(
+    trained: Any, dataset: data.Dataset, tmp_path: Path, damage: str
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(trained[-1], workdir)
+    for path in files_below(workdir / "checkpoints"):
+        if damage == "overwritten":
+            path.write_bytes(b"garbage")
+        elif damage == "truncated":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        else:
+            path.unlink()
+    with pytest.raises(ValueError, match="checkpoint"):
+        capsjax.load(workdir)
+    with pytest.raises(ValueError, match="checkpoint"):
+        train(dataset, workdir)
+    gc.collect()
+
+
+@orbax_leftovers
+def test_a_config_of_another_network_than_the_checkpoints_is_a_value_error(
+    trained: Any, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(trained[-1], workdir)
+    other = replace(SETTINGS, model_config=replace(NARROW, class_dim=4))
+    (workdir / "config.json").write_text(json.dumps(run.to_json(other)))
+    with pytest.raises(ValueError, match="not a checkpoint of this network"):
+        capsjax.load(workdir)
+    gc.collect()
+
+
+# Configs as JSON
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SETTINGS,
+        run.Settings("capsnet", "a/b.npz", capsnet.Config(), Config(), (32, 40, 3), ("x", "y")),
+        run.Settings(
+            "capsnet",
+            "mnist",
+            capsnet.Config(
+                decoder=False,
+                decoder_widths=(),
+                padding="SAME",
+                semantics="official",
+                routing=dynamic.Config(num_iterations=1, semantics="official", leaky=True),
+            ),
+            Config(limit=7, precision="highest", loss=losses.Config(absent_weight=0.25)),
+            (28, 28, 1),
+            ("0", "ü"),
+        ),
+    ],
+)
+def test_settings_survive_json(settings: run.Settings) -> None:
+    text = json.dumps(run.to_json(settings))
+    found = run.from_json(run.Settings, json.loads(text), {"model_config": capsnet.Config})
+    assert found == settings
+    assert hash(found.training) == hash(settings.training)
+
+
+@pytest.mark.core
+def test_an_unknown_field_is_a_type_error_that_names_it() -> None:
+    with pytest.raises(TypeError, match="color"):
+        run.from_json(Config, {"epochs": 1, "color": "red"})
+
+
+def test_a_value_out_of_range_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="epochs is 0"):
+        run.from_json(Config, {"epochs": 0})
+
+
+@pytest.mark.core
+def test_settings_create_the_network_of_their_seed() -> None:
+    first, again = SETTINGS.create(), SETTINGS.create()
+    other = replace(SETTINGS, training=replace(TRAINING, seed=1)).create()
+    assert_same_bits(parameters(first), parameters(again))
+    assert models.count_parameters(first) == models.count_parameters(other)
+    kernels = [np.asarray(network.convolution.kernel[...]) for network in (first, other)]
+    assert not np.array_equal(*kernels)
+
+
+def test_the_commit_is_a_hash_or_none() -> None:
+    found = run.commit()
+    assert set(found) == {"commit", "dirty"}
+    if found["commit"] is None:
+        assert found["dirty"] is None
+    else:
+        assert len(found["commit"]) == 40
+        assert isinstance(found["dirty"], bool)
