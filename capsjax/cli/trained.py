@@ -50,8 +50,14 @@ def evaluate(arguments: Sequence[str]) -> None:
             f"images of {name} have shape {dataset.image_shape}, the network of {options.run} "
             f"takes {trained.settings.image_shape}: bring them to that size first"
         )
-    evaluation = trained.evaluate(dataset.load(options.split))
     names = trained.settings.class_names
+    if any(ours != theirs for ours, theirs in zip(names, dataset.class_names, strict=False)):
+        raise ValueError(
+            f"classes of {name} are {', '.join(dataset.class_names)}, the network of {options.run} "
+            f"was trained on {', '.join(names)}: labels would mean something else; use the same "
+            "names"
+        )
+    evaluation = trained.evaluate(dataset.load(options.split))
     low, high = evaluation.interval
     if options.json:
         print_json(

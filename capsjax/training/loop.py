@@ -206,10 +206,11 @@ class _Fit:
                     self._advance(step, bar)
                     end_of_epoch = (step + 1) % self.steps_per_epoch == 0
                     due = (step + 1) % self.config.checkpoint_every == 0
-                    if end_of_epoch or due or caught:
+                    stop = caught[0] if caught else None  # read once: no signal between the two
+                    if end_of_epoch or due or stop:
                         self._save(step + 1, end_of_epoch, bar)
-                    if caught:
-                        leave(caught[0])
+                    if stop:
+                        leave(stop)
         finally:
             self.log.close()
             if self.checkpoints is not None:

@@ -194,15 +194,20 @@ def read_settings(workdir: Path) -> Settings:
 
 
 def _open(workdir: Path, settings: Settings) -> None:
-    """Make a run directory, or make sure that it belongs to the same run."""
+    """Make a run directory, or make sure that it belongs to the same run.
+
+    One in which nothing was saved yet may be taken over by another config.
+    """
     wanted = to_json(settings)
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(
+            f"the work directory {workdir} cannot be written (Not a directory): give another "
+            "--workdir"
+        )
+    checkpoints = workdir / "checkpoints"
+    saved = checkpoints.is_dir() and any(checkpoints.iterdir())
     if (workdir / "config.json").exists():
-        found = to_json(read_settings(workdir))
-        differences = [
-            f"{name} is {_at(found, name)!r} there and {_at(wanted, name)!r} here"
-            for name in sorted({*_names(found), *_names(wanted)} - _MAY_CHANGE)
-            if _at(found, name) != _at(wanted, name)
-        ]
+        differences = _differences(to_json(read_settings(workdir)), wanted) if saved else []
         if differences:
             raise ValueError(
                 f"{workdir} holds a run of another config ({'; '.join(differences)}): use the same "
@@ -220,6 +225,14 @@ def _open(workdir: Path, settings: Settings) -> None:
             f"the work directory {workdir} cannot be written ({error.strerror}): give another "
             "--workdir, or free it"
         ) from error
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} is {_at(found, name)!r} there and {_at(wanted, name)!r} here"
+        for name in sorted({*_names(found), *_names(wanted)} - _MAY_CHANGE)
+        if _at(found, name) != _at(wanted, name)
+    ]
 
 
 def _names(values: dict[str, Any], prefix: str = "") -> list[str]:

@@ -1,7 +1,8 @@
 """How fast CapsNet trains: against this machine's matrix products, and against PyTorch.
 
-One run measures in turn, several times over, with nothing beside it: a 2048^3 float32 matrix
-product in JAX (the limit that any implementation has here), CapsNet's training step and inference
+One run measures in turn, several times over (leave the machine alone meanwhile; the load average
+before the run is in the result): a 2048^3 float32 matrix product in JAX, the limit for an
+implementation that is made of matrix products, CapsNet's training step and inference
 at batch 64, and, where an environment with PyTorch is given, the fastest variant of
 ``torch_peer.py``. Medians are printed with their ratios, and written to
 ``experiments/results/speed.json``. Expected: at least 45 % of the matrix product's speed in

@@ -379,3 +379,12 @@ def test_the_commit_is_a_hash_or_none() -> None:
     else:
         assert len(found["commit"]) == 40
         assert isinstance(found["dirty"], bool)
+
+
+def test_a_directory_in_which_nothing_was_saved_may_be_taken_over(
+    dataset: data.Dataset, tmp_path: Path
+) -> None:
+    impossible = replace(SETTINGS, training=replace(TRAINING, batch_size=10_000))
+    with pytest.raises(ValueError, match="fewer than one batch"):
+        train(dataset, tmp_path / "run", impossible)
+    assert train(dataset, tmp_path / "run")[0].steps == 8
