@@ -18,7 +18,14 @@ from capsjax.models import capsnet
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples in every run; a compiled function's first call may take seconds.
-hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
+hypothesis.settings.register_profile(
+    "suite",
+    deadline=None,
+    max_examples=40,
+    derandomize=True,
+    # How fast a busy machine draws examples says nothing about the code.
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("suite")
 
 
