@@ -22,7 +22,13 @@ from capsjax import data
 from capsjax.cli import dispatch
 from capsjax.data import mnist
 from capsjax.training import run
-from tests.training.small import compiled_once, digits, files_below, orbax_leftovers
+from tests.training.small import (
+    compiled_once,
+    digits,
+    do_damage,
+    files_below,
+    orbax_leftovers,
+)
 
 SMALL = shlex.split(
     "--model.features 8 --model.kernel-size 3 --model.primary-types 2 --model.decoder-widths 16 "
@@ -128,17 +134,15 @@ def test_train_draws_four_pictures(trained: Path, name: str) -> None:
         assert np.asarray(image.convert("L")).std() > 5
 
 
-def test_training_a_finished_run_again_says_the_same(
+def test_training_a_finished_run_again_says_the_same_and_tests_nothing(
     trained: Path, capsjax_command: Command
 ) -> None:
     summary = json.loads((trained / "summary.json").read_text())
-    checkpoints = files_below(trained / "checkpoints")
+    before = {path: path.read_bytes() for path in files_below(trained)}
     said = capsjax_command("train", *SMALL, "--workdir", trained)
     assert said.status == 0
-    again = json.loads((trained / "summary.json").read_text())
-    for name in ("test_error", "validation_error", "steps", "parameters", "settings"):
-        assert again[name] == summary[name]
-    assert files_below(trained / "checkpoints") == checkpoints
+    assert {path: path.read_bytes() for path in files_below(trained)} == before
+    assert "trained to its end" in said.out
     assert f"{summary['test_error']:.2%}" in said.out
     assert str(trained / "figures") in said.out
 
@@ -427,11 +431,9 @@ def test_a_checkpoint_that_is_not_one_is_refused(
 ) -> None:
     workdir = tmp_path / "run"
     shutil.copytree(trained, workdir)
+    (workdir / "summary.json").unlink()  # without it the run is not finished
     for path in files_below(workdir / "checkpoints"):
-        if damage == "overwritten":
-            path.write_bytes(b"garbage")
-        else:
-            path.unlink()
+        do_damage(path, damage)
     for arguments in (
         ("evaluate", workdir),
         ("predict", workdir, pictures[0]),
@@ -443,7 +445,7 @@ def test_a_checkpoint_that_is_not_one_is_refused(
 
 def in_a_process(*arguments: Any, **environment: str) -> Said:
     done = subprocess.run(
-        [sys.executable, "-c", "from capsjax.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-m", "capsjax", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -531,7 +533,7 @@ def test_images_that_cannot_be_predicted_are_refused(
         (OSError(28, "No space left on device"), 2, "capsjax: [Errno 28] No space left"),
     ],
 )
-def test_a_run_that_ends_early_says_why(
+def test_training_that_ends_early_says_why(
     raised: BaseException,
     status: int,
     said: str,
@@ -547,6 +549,17 @@ def test_a_run_that_ends_early_says_why(
     assert found.status == status
     assert found.err.strip().startswith(said)
     assert len(found.err.strip().splitlines()) == 1
+
+
+def test_an_interrupted_evaluation_does_not_speak_of_going_on(
+    trained: Path, capsjax_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*arguments: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "load", end)
+    found = capsjax_command("evaluate", trained)
+    assert (found.status, found.err.strip()) == (130, "capsjax: stopped")
 
 
 def test_the_preset_quick_fills_in_what_is_not_given(

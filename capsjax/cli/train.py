@@ -4,6 +4,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,31 +26,36 @@ def train(arguments: Sequence[str]) -> None:
     module = models.find(chosen.model)
     options: Any = parse(_train_options(module, chosen.preset), arguments, "capsjax train")
     dataset = data.find(options.dataset)
+    named = options.dataset in data.names()
     settings = run.Settings(
         model=options.model,
-        dataset=options.dataset,
+        dataset=options.dataset if named else str(Path(options.dataset).resolve()),
         model_config=options.model_config,
         training=options.training,
         image_shape=dataset.image_shape,
         class_names=dataset.class_names,
     )
     workdir = options.workdir or Path("runs") / f"{options.model}-{Path(options.dataset).stem}"
-    print(f"training {options.model} on {options.dataset} in {workdir}", flush=True)
-    result, evaluation, summary = run.train(
-        settings,
-        dataset,
-        workdir,
-        command=shlex.join(["capsjax", "train", *arguments]),
-        progress=True,
-    )
-    _draw(workdir / "figures", result, evaluation, dataset)
-    low, high = evaluation.interval
+    summary = run.finished(workdir, settings)
+    if summary is not None:
+        print(f"{workdir} is trained to its end; more --epochs continue it")
+    else:
+        print(f"training {options.model} on {options.dataset} in {workdir}", flush=True)
+        *_, summary = run.train(
+            settings,
+            dataset,
+            workdir,
+            command=shlex.join(["capsjax", "train", *arguments]),
+            progress=True,
+            draw=partial(_draw, workdir / "figures", dataset),
+        )
+    low, high = summary["test_error_interval_95"]
     print(
         f"{summary['parameters']:,} parameters, {summary['steps']:,} steps in "
         f"{summary['seconds']:.0f} s ({summary['images_per_second']:.0f} images/s)\n"
-        f"validation error {result.validation_error:.2%}\n"
-        f"test error {evaluation.error:.2%} (95 % interval {low:.2%} to {high:.2%}, "
-        f"{evaluation.errors} of {evaluation.total:,})\n"
+        f"validation error {summary['validation_error']:.2%}\n"
+        f"test error {summary['test_error']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+        f"{summary['test_errors']} of {summary['test_images']:,})\n"
         f"summary in {workdir / 'summary.json'}, pictures in {workdir / 'figures'}"
     )
 
@@ -80,7 +86,7 @@ def _train_options(module: Any, preset: str | None) -> type:
     return Train
 
 
-def _draw(folder: Path, result: loop.Result, evaluation: Evaluation, dataset: data.Dataset) -> None:
+def _draw(folder: Path, dataset: data.Dataset, result: loop.Result, evaluation: Evaluation) -> None:
     folder.mkdir(exist_ok=True)
     test, names = dataset.load("test"), dataset.class_names
     prediction = evaluation.prediction

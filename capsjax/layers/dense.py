@@ -43,9 +43,8 @@ class DenseCapsules(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.config = config
-        self.algorithm = routing.ALGORITHMS[routing.name_of(config)]
         self.weights = nnx.Param(weights_init(rngs.params(), (child_dim, parents, dim, children)))
-        params = self.algorithm.init(
+        params = routing.algorithm_of(config).init(
             config, rngs.params(), parents=parents, dim=dim, children=children, child_dim=child_dim
         )
         self.params = nnx.Dict({name: nnx.Param(value) for name, value in params.items()})
@@ -54,8 +53,9 @@ class DenseCapsules(nnx.Module):
         """Route a batch of capsules; every array of the result has a leading batch axis."""
         votes = dense_votes(children.poses, self.weights[...])
         params = {name: param[...] for name, param in self.params.items()}
+        algorithm = routing.algorithm_of(self.config)
 
         def route(votes: jax.Array, children: Capsules) -> Routed:
-            return self.algorithm.route(votes, children, params, self.config, trace=trace)
+            return algorithm.route(votes, children, params, self.config, trace=trace)
 
         return jax.vmap(route)(votes, children)

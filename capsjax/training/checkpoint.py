@@ -26,29 +26,10 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path):
-        policies = ocp.checkpoint_managers
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         try:
-            self._manager = ocp.CheckpointManager(
-                directory.resolve(),
-                options=ocp.CheckpointManagerOptions(
-                    best_fn=lambda metrics: metrics["error"],
-                    best_mode="min",
-                    preservation_policy=policies.AnyPreservationPolicy(
-                        [
-                            policies.LatestN(_KEPT),
-                            policies.BestN(
-                                get_metric_fn=lambda metrics: metrics["error"],
-                                reverse=True,
-                                n=1,
-                                keep_checkpoints_without_metrics=False,
-                            ),
-                        ]
-                    ),
-                    enable_async_checkpointing=False,
-                ),
-            )
+            self._manager = ocp.CheckpointManager(directory.resolve(), options=_options())
         except OSError:
             raise
         except Exception as error:  # it reads the metadata of all checkpoints
@@ -128,6 +109,22 @@ class Checkpoints:
     def close(self) -> None:
         """Release the folder."""
         self._manager.close()
+
+
+def _options() -> ocp.CheckpointManagerOptions:
+    def error(metrics: dict[str, float]) -> float:
+        return metrics["error"]
+
+    policies = ocp.checkpoint_managers
+    best = policies.BestN(
+        get_metric_fn=error, reverse=True, n=1, keep_checkpoints_without_metrics=False
+    )
+    return ocp.CheckpointManagerOptions(
+        best_fn=error,
+        best_mode="min",
+        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(_KEPT), best]),
+        enable_async_checkpointing=False,
+    )
 
 
 def _flatten(tree: Any) -> dict[str, Any]:

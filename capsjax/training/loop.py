@@ -107,10 +107,15 @@ def _divide(data: Arrays, config: Config, num_classes: int) -> tuple[Arrays, Arr
             f"for validation leave {count}: lower limit or validation"
         )
     used = count if config.limit is None else config.limit
+    if config.limit is not None and used < config.batch_size:
+        raise ValueError(
+            f"limit is {used}, fewer than one batch of {config.batch_size}: raise limit or lower "
+            "batch_size"
+        )
     if used < config.batch_size:
         raise ValueError(
             f"{len(data['label'])} images less {config.validation} for validation leave "
-            f"{max(used, 0)}, fewer than one batch of {config.batch_size}: lower validation or "
+            f"{max(count, 0)}, fewer than one batch of {config.batch_size}: lower validation or "
             "batch_size"
         )
     return (
@@ -141,7 +146,7 @@ def restore(model: nnx.Module, config: Config, checkpoints: Checkpoints, step: i
 
 
 def _optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
-    return optax.adam(schedule(config.schedule, config.learning_rate, total_steps))
+    return optax.adam(schedule(config.schedule, config.peak_learning_rate, total_steps))
 
 
 class _Fit:
@@ -215,7 +220,7 @@ class _Fit:
             self.log.close()
             if self.checkpoints is not None:
                 self.checkpoints.close()
-        steps = max(self.total_steps, done)
+        steps = self.total_steps
         trained = float(self.progress.training_seconds)
         return Result(
             model=nnx.merge(self.graph, *self.best, copy=True),
@@ -240,6 +245,12 @@ class _Fit:
             raise ValueError(
                 f"{self.checkpoints.directory} holds checkpoints of another config or of other "
                 "data: go on with the same ones (only epochs may differ), or use another workdir"
+            )
+        if int(state.step) > self.total_steps:
+            raise ValueError(
+                f"{self.checkpoints.directory} holds a run of {int(state.step)} steps, more than "
+                f"the {self.total_steps} of epochs={self.config.epochs}: give more epochs, or "
+                "another workdir"
             )
         self.state, self.progress = state, progress
         if self.checkpoints.best is not None:
@@ -282,8 +293,8 @@ class _Fit:
             else "there is no checkpoint yet"
         )
         return (
-            f"{what} at step {step}; training stopped, {kept}. Try a lower learning_rate than "
-            f"{self.config.learning_rate:g}, or look at the images"
+            f"{what} at step {step}; training stopped, {kept}. Look at the images, or try a "
+            f"learning_rate below {self.config.peak_learning_rate:g} in another workdir"
         )
 
     def _save(self, step: int, end_of_epoch: bool, bar: tqdm) -> None:
@@ -322,6 +333,7 @@ def _fingerprint(config: Config, *parts: Arrays) -> np.ndarray:
     number = zlib.crc32(choices.encode())
     for part in parts:
         number = zlib.crc32(repr(part["image"].shape).encode(), number)
+        number = zlib.crc32(part["image"].tobytes(), number)
         number = zlib.crc32(part["label"].tobytes(), number)
     return np.array(number, np.uint32)
 

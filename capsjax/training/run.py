@@ -10,6 +10,7 @@ import json
 import platform
 import subprocess
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,6 @@ from capsjax import data, models
 from capsjax.training import loop
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import Evaluation, Prediction, check_labels, evaluate, predict
-
-# A run goes on with another value of these; everything else must stay as it was.
-_MAY_CHANGE = {"training.epochs"}
 
 
 @dataclass(frozen=True)
@@ -77,10 +75,21 @@ class Run(typing.NamedTuple):
         )
 
 
+Draw = Callable[[loop.Result, Evaluation], None]
+
+
 def train(
-    settings: Settings, dataset: data.Dataset, workdir: Path, *, command: str, progress: bool
+    settings: Settings,
+    dataset: data.Dataset,
+    workdir: Path,
+    *,
+    command: str,
+    progress: bool,
+    draw: Draw | None = None,
 ) -> tuple[loop.Result, Evaluation, dict[str, Any]]:
     """Train, or go on training, in a run directory; then test once and write ``summary.json``.
+
+    Ask ``finished`` first: a run that is at its end would be tested again.
 
     Args:
         settings: what to train.
@@ -88,6 +97,8 @@ def train(
         workdir: the run directory; made if missing.
         command: the command line, for the summary.
         progress: show a progress bar.
+        draw: called before the summary is written, to draw the result and the evaluation; a summary
+            is the sign that all is done.
 
     Returns:
         Result of training, evaluation of the best parameters on the test split (with
@@ -111,6 +122,7 @@ def train(
         "dataset": settings.dataset,
         "test_error": evaluation.error,
         "test_error_interval_95": evaluation.interval,
+        "test_errors": evaluation.errors,
         "test_images": evaluation.total,
         "validation_error": result.validation_error,
         "parameters": models.count_parameters(network),
@@ -125,8 +137,27 @@ def train(
         "settings": to_json(settings),
         **provenance,
     }
+    if draw is not None:
+        draw(result, evaluation)
     _write_json(workdir / "summary.json", summary)
     return result, evaluation, summary
+
+
+def finished(workdir: Path, settings: Settings) -> dict[str, Any] | None:
+    """Summary of a run that was trained to its end with these settings, or None.
+
+    Args:
+        workdir: the run directory.
+        settings: all must be the same, the number of epochs too.
+
+    Returns:
+        What ``summary.json`` holds.
+    """
+    try:
+        summary = json.loads((workdir / "summary.json").read_text())
+        return summary if summary["settings"] == to_json(settings) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def load(workdir: str | Path) -> Run:
@@ -207,7 +238,7 @@ def _open(workdir: Path, settings: Settings) -> None:
     checkpoints = workdir / "checkpoints"
     saved = checkpoints.is_dir() and any(checkpoints.iterdir())
     if (workdir / "config.json").exists():
-        differences = _differences(to_json(read_settings(workdir)), wanted) if saved else []
+        differences = _differences(read_settings(workdir), settings) if saved else []
         if differences:
             raise ValueError(
                 f"{workdir} holds a run of another config ({'; '.join(differences)}): use the same "
@@ -227,11 +258,14 @@ def _open(workdir: Path, settings: Settings) -> None:
         ) from error
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def _differences(there: Settings, here: Settings) -> list[str]:
+    """What forbids to go on; more epochs may."""
+    found, wanted = to_json(there), to_json(here)
+    more = here.training.epochs > there.training.epochs
     return [
         f"{name} is {_at(found, name)!r} there and {_at(wanted, name)!r} here"
-        for name in sorted({*_names(found), *_names(wanted)} - _MAY_CHANGE)
-        if _at(found, name) != _at(wanted, name)
+        for name in sorted({*_names(found), *_names(wanted)})
+        if _at(found, name) != _at(wanted, name) and not (name == "training.epochs" and more)
     ]
 
 

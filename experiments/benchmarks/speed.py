@@ -34,7 +34,7 @@ import optax
 from flax import nnx
 
 from capsjax import data, models
-from capsjax.cli import use_huge_pages
+from capsjax.__main__ import use_huge_pages
 from capsjax.data import augment
 from capsjax.training import losses
 from capsjax.training.run import surroundings

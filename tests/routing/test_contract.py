@@ -67,18 +67,18 @@ def test_the_file_exports_the_contract(algorithm):
 
 
 @pytest.mark.core
-def test_its_config_is_frozen_hashable_and_known_by_name(algorithm):
+def test_its_config_is_frozen_hashable_and_leads_back_to_it(algorithm):
     config = algorithm.Config()
     field = dataclasses.fields(config)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(config, field, getattr(config, field))
     assert hash(config) == hash(algorithm.Config())
-    assert routing.ALGORITHMS[routing.name_of(config)] is algorithm
+    assert routing.algorithm_of(config) is algorithm
 
 
-def test_a_stranger_has_no_name():
+def test_a_stranger_is_no_routing():
     with pytest.raises(ValueError, match=r"routing is 3, expected an instance of .*\.Config"):
-        bare(routing.name_of)(3)
+        bare(routing.algorithm_of)(3)
 
 
 @pytest.mark.core

@@ -97,6 +97,16 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def do_damage(path: Path, damage: str) -> None:
+    """What a disk or a person may do to a file: "overwritten", "truncated" or "deleted"."""
+    if damage == "overwritten":
+        path.write_bytes(b"garbage")
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        path.unlink()
+
+
 @contextmanager
 def compiled_once(folder: Path) -> Iterator[None]:
     """Within it, what was compiled before with the same cache folder is not compiled again."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from capsjax.training.checkpoint import Checkpoints
-from tests.training.small import assert_same_bits, files_below, orbax_leftovers
+from tests.training.small import assert_same_bits, do_damage, files_below, orbax_leftovers
 
 pytestmark = orbax_leftovers
 
@@ -131,12 +131,7 @@ def test_a_damaged_checkpoint_is_named(checkpoints: Checkpoints, damage: str) ->
     checkpoints.save(1, tree(1), error=0.5)
     checkpoints.close()
     for path in files_below(checkpoints.directory / "1" / "default"):
-        if damage == "overwritten":
-            path.write_bytes(b"garbage")
-        elif damage == "truncated":
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        else:
-            path.unlink()
+        do_damage(path, damage)
     other = reopened(checkpoints)
     with pytest.raises(ValueError, match=r"checkpoints/1 is not a checkpoint.*damaged"):
         other.restore(1, tree(0.0))

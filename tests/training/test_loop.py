@@ -290,6 +290,17 @@ def test_fewer_images_than_a_batch_are_refused_with_the_numbers() -> None:
         fit(Level(), flat_images(range(6)), validation=9)
 
 
+def test_a_limit_below_one_batch_is_refused_by_its_name() -> None:
+    with pytest.raises(ValueError, match=r"limit is 2, fewer than one batch of 3: raise limit"):
+        fit(Level(), flat_images(range(6)), limit=2, batch_size=3)
+
+
+@pytest.mark.parametrize(("schedule", "rate"), [("recipe", 1e-3), ("cosine", 2e-3)])
+def test_each_schedule_has_a_learning_rate_of_its_own(schedule: Any, rate: float) -> None:
+    assert loop.Config(schedule=schedule).peak_learning_rate == rate
+    assert loop.Config(schedule=schedule, learning_rate=0.5).peak_learning_rate == 0.5
+
+
 def test_a_limit_beyond_the_images_is_refused_with_the_numbers() -> None:
     with pytest.raises(ValueError, match=r"limit is 5.*6 images less 2.*leave 4"):
         fit(Level(), flat_images(range(6)), limit=5)

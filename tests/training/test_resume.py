@@ -135,8 +135,13 @@ def test_a_signal_saves_at_once_and_the_run_resumes_to_the_same_bits(
 
 def test_without_a_work_directory_sigint_is_python_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     at_step(3, lambda: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        fit(None)
+    # A shell's background processes start with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(None)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.core
@@ -167,13 +172,17 @@ def test_more_epochs_of_a_cosine_continue_its_steps(tmp_path: Path) -> None:
     assert train == list(range(1, 11))
 
 
-def test_fewer_epochs_than_done_keep_the_run_as_it_is(tmp_path: Path, undisturbed: Any) -> None:
+def test_fewer_epochs_than_done_are_refused_and_the_run_is_kept(
+    tmp_path: Path, undisturbed: Any
+) -> None:
     fit(tmp_path)
-    assert_same_runs(fit(tmp_path, epochs=1), undisturbed[0])
+    with pytest.raises(ValueError, match=r"run of 15 steps, more than the 5 of epochs=1"):
+        fit(tmp_path, epochs=1)
+    assert_same_runs(fit(tmp_path), undisturbed[0])
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("change", ["config", "labels", "size"])
+@pytest.mark.parametrize("change", ["config", "labels", "pixels", "size"])
 def test_a_work_directory_of_another_config_or_other_data_is_refused(
     tmp_path: Path, change: str
 ) -> None:
@@ -182,6 +191,8 @@ def test_a_work_directory_of_another_config_or_other_data_is_refused(
     data = {name: value.copy() for name, value in DATA.items()}
     if change == "labels":
         data["label"][0] = 2
+    elif change == "pixels":
+        data["image"][0, 0, 0] += 1
     elif change == "size":
         data = {name: value[1:] for name, value in data.items()}
     rate = 0.2 if change == "config" else 0.1
@@ -266,7 +277,7 @@ def straight(
 def start(folder: Path, environment: dict[str, str]) -> subprocess.Popen:
     with (folder / "stderr").open("w") as stderr:
         return subprocess.Popen(
-            [sys.executable, "-c", "from capsjax.cli import main; main()", *COMMAND],
+            [sys.executable, "-m", "capsjax", *COMMAND],
             cwd=folder,
             env=environment,
             stdout=subprocess.DEVNULL,

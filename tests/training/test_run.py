@@ -22,6 +22,7 @@ from tests.training.small import (
     assert_same_bits,
     compiled_once,
     digits,
+    do_damage,
     files_below,
     orbax_leftovers,
     parameters,
@@ -88,12 +89,14 @@ def test_the_directory_holds_what_the_design_names(trained: Any) -> None:
 
 def test_the_summary_says_everything_and_is_on_disk(trained: Any) -> None:
     result, evaluation, summary, workdir = trained
+    assert run.finished(workdir, SETTINGS) == json.loads(json.dumps(summary))
     written = json.loads((workdir / "summary.json").read_text())
     assert written == json.loads(json.dumps(summary))
     assert written["test_error"] == evaluation.error == evaluation.errors / 50
     low, high = written["test_error_interval_95"]
     assert 0 <= low <= written["test_error"] <= high <= 1
     assert written["test_images"] == 50
+    assert written["test_errors"] == evaluation.errors
     assert written["validation_error"] == result.validation_error
     assert (written["steps"], written["epochs"], written["seed"]) == (8, 2, 0)
     assert written["precision"] == "default"
@@ -178,6 +181,7 @@ CHANGES = {
         r"\[16, 4\]",
     ),
     "dataset": ({"dataset": "other"}, "'digits'", "'other'"),
+    "training.epochs": ({"training": replace(TRAINING, epochs=1)}, "2", "1"),
 }
 
 
@@ -204,6 +208,29 @@ def test_all_differences_are_named(trained: Any, dataset: data.Dataset) -> None:
     for name in ("training.seed", "training.shift", "model_config.class_dim"):
         assert name in str(error.value)
     assert "training.epochs" not in str(error.value)
+
+
+def test_a_run_is_finished_for_its_own_settings_only(trained: Any, tmp_path: Path) -> None:
+    longer = replace(SETTINGS, training=replace(TRAINING, epochs=3))
+    assert run.finished(trained[-1], longer) is None
+    assert run.finished(tmp_path, SETTINGS) is None
+    for broken in ("", "[]", "{}", '{"settings": 5}'):
+        (tmp_path / "summary.json").write_text(broken)
+        assert run.finished(tmp_path, SETTINGS) is None
+
+
+def test_the_summary_is_written_after_all_is_drawn(dataset: data.Dataset, tmp_path: Path) -> None:
+    class DiskFullError(OSError):
+        pass
+
+    def draw(result: Any, evaluation: Any) -> None:
+        assert evaluation.total == 50
+        assert result.steps == 8
+        raise DiskFullError
+
+    with pytest.raises(DiskFullError):
+        run.train(SETTINGS, dataset, tmp_path, command="", progress=False, draw=draw)
+    assert run.finished(tmp_path, SETTINGS) is None
 
 
 def test_a_directory_of_other_things_is_refused(dataset: data.Dataset, tmp_path: Path) -> None:
@@ -292,12 +319,7 @@ def test_damaged_checkpoints_are_a_value_error_to_load_and_to_resume(
     workdir = tmp_path / "run"
     shutil.copytree(trained[-1], workdir)
     for path in files_below(workdir / "checkpoints"):
-        if damage == "overwritten":
-            path.write_bytes(b"garbage")
-        elif damage == "truncated":
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        else:
-            path.unlink()
+        do_damage(path, damage)
     with pytest.raises(ValueError, match="checkpoint"):
         capsjax.load(workdir)
     with pytest.raises(ValueError, match="checkpoint"):
