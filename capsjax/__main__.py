@@ -10,6 +10,7 @@ def main() -> None:
     """Entry point of the console script."""
     if sys.argv[1:2] in (["train"], ["evaluate"], ["predict"]):
         use_huge_pages()
+    sys.path.append(os.getcwd())  # where a user's own routing may be
     from capsjax import cli  # imports take seconds: not before the process may start anew
 
     sys.exit(cli.dispatch(sys.argv[1:]))

@@ -33,6 +33,9 @@ class Routed(NamedTuple):
         state: the algorithm's own state after the last iteration; ``initial=routed`` continues
             from it.
         trace: None, or a ``Trace`` with one entry per iteration.
+        iterations: int32 ``[]``, how many were run; None from a routing without iterations.
+        converged: bool ``[]``, whether the coefficients changed by less than the tolerance; None
+            where no tolerance was set.
     """
 
     poses: Array
@@ -40,14 +43,17 @@ class Routed(NamedTuple):
     coefficients: Array
     votes: Array
     state: Any
-    trace: "Trace | None"
+    trace: "Trace | None" = None
+    iterations: Array | None = None
+    converged: Array | None = None
 
 
 class Trace(NamedTuple):
     """Every iteration of a routing, stacked along a new first axis.
 
     Attributes:
-        coefficients: ``[iterations, *windows, parents, children]`` float.
+        coefficients: ``[iterations, *windows, parents, children]`` float. Where a tolerance ended
+            the iteration early, the last entry is repeated up to ``max_iterations``.
         poses: ``[iterations, *windows, parents, dim]`` float.
         activations: ``[iterations, *windows, parents]`` float, or None as in ``Routed``.
     """

@@ -253,7 +253,7 @@ def test_help_of_train_names_every_choice(capsjax_command: Command) -> None:
         "--model", "--dataset", "--workdir", "--preset", "--epochs", "--batch-size",
         "--learning-rate", "--schedule", "--seed", "--validation", "--limit", "--shift",
         "--precision", "--checkpoint-every", "--loss.reduction", "--model.features",
-        "--model.semantics", "--model.routing.num-iterations", "--model.routing.leaky",
+        "--model.semantics", "--routing", "--routing.num-iterations", "--routing.leaky",
     ):  # fmt: skip
         assert name in said, name
 

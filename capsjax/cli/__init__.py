@@ -1,4 +1,4 @@
-"""The commands: ``capsjax train | evaluate | predict | models | datasets``."""
+"""The commands: ``capsjax train | evaluate | predict | models | routings | datasets``."""
 
 import difflib
 import logging
@@ -17,6 +17,7 @@ commands:
   evaluate   error of a trained network, with interval, classes and confusion matrix
   predict    class of image files
   models     list the networks
+  routings   list the routing algorithms
   datasets   list the data sets
 
 capsjax COMMAND --help shows a command's options."""
@@ -39,6 +40,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         "evaluate": trained.evaluate,
         "predict": trained.predict,
         "models": listings.models_command,
+        "routings": listings.routings_command,
         "datasets": listings.datasets_command,
     }
     name, *rest = arguments or ["--help"]

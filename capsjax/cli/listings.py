@@ -1,13 +1,14 @@
-"""``capsjax models`` and ``capsjax datasets``: what there is."""
+"""``capsjax models``, ``routings`` and ``datasets``: what there is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
 from flax import nnx
 
-from capsjax import data, models
+from capsjax import data, models, routing
 from capsjax.cli.options import parse, print_json, table
 
 
@@ -39,6 +40,49 @@ def models_command(arguments: Sequence[str]) -> None:
             ("name", "parameters", "source"),
             [(row["name"], f"{row['parameters']:,}", row["source"]) for row in rows],
         )
+
+
+def routings_command(arguments: Sequence[str]) -> None:
+    """Print all routing algorithms."""
+    options = parse(Listing, arguments, "capsjax routings")
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "iterations": getattr(module.Config(), "num_iterations", None),
+            "parameters": _learned(module),
+            "uses": module.USES,
+            "activation": module.READOUT,
+            "source": module.SOURCE,
+        }
+        for name, module in routing.ALGORITHMS.items()
+    ]
+    if options.json:
+        print_json(rows)
+    else:
+        table(
+            ("name", "iterations", "learned parameters", "uses", "activation", "source"),
+            [
+                (
+                    row["name"],
+                    "none" if row["iterations"] is None else str(row["iterations"]),
+                    ", ".join(f"{name} [{shape}]" for name, shape in row["parameters"].items())
+                    or "none",
+                    f"the children's {row['uses']}",
+                    row["activation"],
+                    row["source"],
+                )
+                for row in rows
+            ],
+        )
+
+
+def _learned(module: Any) -> dict[str, str]:
+    """Learned parameters of a routing's default config, their shapes in words."""
+    # Sizes that tell the axes apart.
+    sizes = {"parents": 2, "dim": 3, "children": 5, "child_dim": 7}
+    words = {size: word for word, size in sizes.items()}
+    params = module.init(module.Config(), jax.random.key(0), **sizes)
+    return {name: ", ".join(words[size] for size in value.shape) for name, value in params.items()}
 
 
 def datasets_command(arguments: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Reading a command's options and printing its tables."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
@@ -35,6 +36,19 @@ def _body(box: str) -> str:
     rule = re.compile(r"[─╰╯-]*")
     inside = itertools.dropwhile(rule.fullmatch, [line for line in lines if line][1:])
     return " ".join(itertools.takewhile(lambda line: not rule.fullmatch(line), inside))
+
+
+def without(kind: type, name: str) -> type:
+    """A config dataclass less one field, for a command that has options of its own for that one.
+
+    Its values are checked where the whole config is made of them.
+    """
+    fields = [
+        (field.name, field.type, field) for field in dataclasses.fields(kind) if field.name != name
+    ]
+    return dataclasses.make_dataclass(
+        kind.__name__, fields, frozen=True, namespace={"__doc__": kind.__doc__}
+    )
 
 
 def print_json(value: Any) -> None:

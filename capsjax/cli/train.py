@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from capsjax import data, figures, models
-from capsjax.cli.options import parse
+from capsjax import data, figures, models, routing
+from capsjax.cli.options import parse, without
 from capsjax.training import loop, run
 from capsjax.training.evaluation import Evaluation
 
@@ -22,15 +22,17 @@ def train(arguments: Sequence[str]) -> None:
     # Without a value: the full parser below says so.
     first.add_argument("--model", nargs="?", const="capsnet", default="capsnet")
     first.add_argument("--preset", nargs="?")
+    first.add_argument("--routing", nargs="?")
     chosen, _ = first.parse_known_args(arguments)
     module = models.find(chosen.model)
-    options: Any = parse(_train_options(module, chosen.preset), arguments, "capsjax train")
+    kind = _train_options(module, chosen.preset, chosen.routing)
+    options: Any = parse(kind, arguments, "capsjax train")
     dataset = data.find(options.dataset)
     named = options.dataset in data.names()
     settings = run.Settings(
         model=options.model,
         dataset=options.dataset if named else str(Path(options.dataset).resolve()),
-        model_config=options.model_config,
+        model_config=module.Config(**vars(options.model_config), routing=options.routing_config),
         training=options.training,
         image_shape=dataset.image_shape,
         class_names=dataset.class_names,
@@ -60,12 +62,16 @@ def train(arguments: Sequence[str]) -> None:
     )
 
 
-def _train_options(module: Any, preset: str | None) -> type:
+def _train_options(module: Any, preset: str | None, routing_name: str | None) -> type:
     presets = getattr(module, "PRESETS", {})
     if preset is not None and preset not in presets:
         raise ValueError(f"unknown preset {preset!r}, expected one of: {', '.join(presets)}")
     preset_name, training_config = preset, loop.Config(**presets.get(preset, {}))
-    model_defaults = module.Config()
+    model_defaults: Any = without(module.Config, "routing")
+    routing_defaults = (
+        module.Config().routing if routing_name is None else routing.config_of(routing_name)
+    )
+    routing_type: Any = type(routing_defaults)
 
     @dataclass(frozen=True)
     class Train:
@@ -81,7 +87,11 @@ def _train_options(module: Any, preset: str | None) -> type:
         preset: str | None = preset_name
         """named starting values for the options below: quick (one epoch on 10,000 images)"""
         training: Annotated[loop.Config, tyro.conf.arg(name="")] = training_config
-        model_config: Annotated[module.Config, tyro.conf.arg(name="model")] = model_defaults
+        model_config: Annotated[model_defaults, tyro.conf.arg(name="model")] = model_defaults()
+        routing: str = routing.name_of(routing_defaults)
+        """routing algorithm, as listed by capsjax routings, or package.module of your own"""
+        routing_config: Annotated[routing_type, tyro.conf.arg(name="routing")] = routing_defaults
+        """choices of the routing algorithm"""
 
     return Train
 

@@ -10,7 +10,7 @@ from capsjax.layers.primary import Initializer
 from capsjax.ops.votes import dense_votes
 from capsjax.types import Capsules, Routed
 
-_WEIGHTS_INIT = nnx.initializers.truncated_normal(0.1)
+_WEIGHTS_STDDEV = 0.1
 
 
 class DenseCapsules(nnx.Module):
@@ -22,7 +22,9 @@ class DenseCapsules(nnx.Module):
         parents: number of capsules here.
         dim: dimension of their poses.
         config: a routing's config; its type chooses the algorithm.
-        weights_init: initializer of the weights ``[child_dim, parents, dim, children]``.
+        weights_init: initializer of the weights ``[child_dim, parents, dim, children]``; None is
+            a truncated normal of the standard deviation that the routing names as
+            ``WEIGHTS_STDDEV``, or of 0.1 as in the authors' code.
         rngs: takes one key of the stream ``params`` for the weights and one for the routing.
 
     Raises:
@@ -39,10 +41,13 @@ class DenseCapsules(nnx.Module):
         dim: int,
         *,
         config: Any,
-        weights_init: Initializer = _WEIGHTS_INIT,
+        weights_init: Initializer | None = None,
         rngs: nnx.Rngs,
     ):
         self.config = config
+        if weights_init is None:
+            stddev = getattr(routing.algorithm_of(config), "WEIGHTS_STDDEV", _WEIGHTS_STDDEV)
+            weights_init = nnx.initializers.truncated_normal(stddev)
         self.weights = nnx.Param(weights_init(rngs.params(), (child_dim, parents, dim, children)))
         params = routing.algorithm_of(config).init(
             config, rngs.params(), parents=parents, dim=dim, children=children, child_dim=child_dim

@@ -1,5 +1,6 @@
 """Published networks, one file each, behind one door: ``create``."""
 
+import dataclasses
 import math
 from types import ModuleType
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 from flax import nnx
 
 from capsjax.models import capsnet
+from capsjax.routing import config_of
 
 MODELS: dict[str, ModuleType] = {"capsnet": capsnet}
 
@@ -35,6 +37,7 @@ def create(
     image_shape: tuple[int, int, int] = (28, 28, 1),
     num_classes: int = 10,
     config: Any = None,
+    routing: Any = None,
     seed: int = 0,
 ) -> nnx.Module:
     """A network with fresh parameters.
@@ -44,6 +47,8 @@ def create(
         image_shape: height, width and channels of the images.
         num_classes: number of classes.
         config: the network's ``Config``; None is the published one.
+        routing: another routing than the config's: a name, a module that follows the routing
+            contract (your own too), or an instance of its ``Config``.
         seed: of the initial parameters.
 
     Returns:
@@ -51,7 +56,7 @@ def create(
         returns an ``Output``.
 
     Raises:
-        ValueError: an unknown name, or images that the network cannot take.
+        ValueError: an unknown name or routing, or images that the network cannot take.
 
     Example:
         >>> network = create("capsnet", image_shape=(28, 28, 1), num_classes=10)
@@ -59,8 +64,11 @@ def create(
         8215568
     """
     module = find(name)
+    config = module.Config() if config is None else config
+    if routing is not None:
+        config = dataclasses.replace(config, routing=config_of(routing))
     return module.Network(
-        module.Config() if config is None else config,
+        config,
         image_shape=image_shape,
         num_classes=num_classes,
         rngs=nnx.Rngs(params=seed),

@@ -3,7 +3,8 @@
 Convolution 9x9 to 256 features, ReLU -> primary capsules by a 9x9 convolution of stride 2, 32 types
 of 8 dimensions (6 x 6 x 32 = 1,152 on MNIST) -> one 16-dimensional capsule per class, routed
 dynamically -> a dense decoder that sees the labelled class only. A class is predicted by the
-longest capsule.
+longest capsule. Any other routing may take the dynamic one's place; ``layers.readout`` says what
+then stands for the length.
 
 Paper and official code differ, and ``semantics`` names which is meant. In the official code the
 primary convolution is divided by the number of types before its bias (one routing step among the
@@ -14,7 +15,7 @@ normal of 0.1 for the class capsules' matrices.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +32,9 @@ from capsjax.layers.primary import (
     PrimaryCapsules,
     output_shape,
 )
+from capsjax.layers.readout import Readout
 from capsjax.ops.convolution import Padding
-from capsjax.ops.squash import safe_norm
-from capsjax.routing import dynamic
+from capsjax.routing import algorithm_of, dynamic
 from capsjax.types import Output
 
 SOURCE = "Sabour, Frosst and Hinton 2017"
@@ -64,10 +65,10 @@ class Config:
         decoder_widths: hidden layers of the decoder.
         decoder: whether there is one.
         semantics: "paper" or "official", as the module's docstring says.
-        routing: choices of the dynamic routing.
+        routing: a routing's config; its type chooses the algorithm.
 
     Raises:
-        ValueError: a size below 1, or semantics that routing contradicts.
+        ValueError: a size below 1, no routing's config, or semantics that routing contradicts.
     """
 
     features: int = 256
@@ -79,7 +80,7 @@ class Config:
     decoder_widths: tuple[int, ...] = (512, 1024)
     decoder: bool = True
     semantics: Literal["paper", "official"] = "paper"
-    routing: dynamic.Config = dynamic.Config()
+    routing: Any = dynamic.Config()
 
     def __post_init__(self) -> None:
         for name in ("features", "kernel_size", "primary_types", "primary_dim", "class_dim"):
@@ -91,7 +92,8 @@ class Config:
             raise ValueError(f"padding is {self.padding!r}, expected 'VALID' or 'SAME'")
         if self.semantics not in ("paper", "official"):
             raise ValueError(f"semantics is {self.semantics!r}, expected 'paper' or 'official'")
-        if self.routing.semantics != self.semantics:
+        algorithm_of(self.routing)
+        if isinstance(self.routing, dynamic.Config) and self.routing.semantics != self.semantics:
             raise ValueError(
                 f"semantics is {self.semantics!r} and routing.semantics is "
                 f"{self.routing.semantics!r}: set both to the same"
@@ -124,6 +126,7 @@ class Network(nnx.Module):
         official = config.semantics == "official"
         bias_init = nnx.initializers.constant(0.1 if official else 0.0)
         normal = nnx.initializers.truncated_normal
+        leaky = getattr(config.routing, "leaky", False)
         self.config = config
         self.image_shape = image_shape
         self.num_classes = num_classes
@@ -143,7 +146,7 @@ class Network(nnx.Module):
             kernel_size=config.kernel_size,
             stride=2,
             padding=config.padding,
-            scale=1 / (config.primary_types + config.routing.leaky) if official else 1.0,
+            scale=1 / (config.primary_types + leaky) if official else 1.0,
             kernel_init=normal(0.1) if official else LECUN_NORMAL,
             bias_init=bias_init,
             rngs=rngs,
@@ -158,6 +161,7 @@ class Network(nnx.Module):
             config=config.routing,
             rngs=rngs,
         )
+        self.readout = Readout(config.class_dim, config=config.routing, rngs=rngs)
         self.decoder = (
             DenseDecoder(
                 num_classes,
@@ -183,11 +187,11 @@ class Network(nnx.Module):
 
         Args:
             images: in [0, 1].
-            targets: 1 for each class whose capsule the decoder sees; None shows it the longest.
+            targets: 1 for each class whose capsule the decoder sees; None shows it the most active.
             trace: keep every routing iteration in ``Output.routed``.
 
         Returns:
-            Class capsules, their lengths, reconstructions, and the routing.
+            Class capsules, their activations, reconstructions, and the routing.
 
         Raises:
             ValueError: images of another shape than the network was made for.
@@ -199,14 +203,14 @@ class Network(nnx.Module):
             )
         features = jax.nn.relu(self.convolution(images))
         routed = self.classes(self.primary(features), trace=trace)
-        lengths = safe_norm(routed.poses)
+        activations = self.readout(routed)
         reconstruction = None
         if self.decoder is not None:
             if targets is None:
-                longest = jnp.argmax(lengths, axis=-1)
-                targets = jax.nn.one_hot(longest, self.num_classes, dtype=images.dtype)
+                predicted = jnp.argmax(activations, axis=-1)
+                targets = jax.nn.one_hot(predicted, self.num_classes, dtype=images.dtype)
             reconstruction = self.decoder(routed.poses, targets)
-        return Output(routed.poses, lengths, reconstruction, (routed,))
+        return Output(routed.poses, activations, reconstruction, (routed,))
 
 
 def _check_sizes(config: Config, image_shape: tuple[int, ...], num_classes: int) -> None:

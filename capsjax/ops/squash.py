@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+# Of ``squash_exponential``: its series' next term is below float64's rounding there.
+_SERIES_BELOW = 1e-2
+
 
 def _as_working_precision(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -82,3 +85,36 @@ def squash(x: Float[Array, "..."], *, axis: int = -1) -> Array:
     long_inverse = jnp.where(long, 1 / jnp.where(long, norm, 1), 0)
     gain = jnp.where(long, 1 / jnp.where(long, root, 1), divisor * short_norm)
     return (scaled * (gain / (1 + jnp.square(short_norm + long_inverse)))).astype(x.dtype)
+
+
+def squash_exponential(x: Float[Array, "..."], *, axis: int = -1) -> Array:
+    r"""Shrink vectors to a length below 1; short ones keep more of their length than by ``squash``.
+
+    .. math:: v = \Big(1 - e^{-|s|}\Big) \frac{s}{|s|}
+
+    Args:
+        x: ``[..., dim, ...]`` float of any precision, the vectors s.
+        axis: the axis of the vectors.
+
+    Returns:
+        The squashed vectors v, of x's shape and dtype; lengths are at most 1 up to rounding.
+
+    Source: Mazzia, Salvetti and Chiaberge 2021, equation 8.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> v = squash_exponential(jnp.array([0.6, 0.8]))  # length 1 becomes 1 - 1/e
+        >>> print(round(float(safe_norm(v)), 3))
+        0.632
+    """
+    scaled, divisor, root = _scale(_as_working_precision(x), axis)
+    norm = divisor * root
+    # (1 - e^-n) / n as a series where its gradient's terms would cancel, and e^-n / |s / divisor|
+    # where n is beyond it; as in ``squash``, both with all branches finite.
+    long = norm > _SERIES_BELOW
+    n = jnp.where(long, 0, norm)
+    series = jnp.ones_like(n)
+    for k in range(7, 1, -1):
+        series = 1 - n / k * series
+    gain = -jnp.expm1(-jnp.where(long, norm, 1)) / jnp.where(long, root, 1)
+    return (scaled * jnp.where(long, gain, divisor * series)).astype(x.dtype)

@@ -4,13 +4,105 @@ Every file here exports ``Config``, ``init`` and ``route``, and an iterative one
 ``start``, ``step`` and ``finish``; CONTRIBUTING says what each must do.
 """
 
+import importlib
 import sys
 from types import ModuleType
 from typing import Any
 
-from capsjax.routing import dynamic
+from capsjax.routing import (
+    dynamic,
+    em,
+    inverted_attention,
+    random_coupling,
+    self_attention,
+    self_routing,
+    uniform,
+    variational_bayes,
+)
 
-ALGORITHMS: dict[str, ModuleType] = {"dynamic": dynamic}
+ALGORITHMS: dict[str, ModuleType] = {
+    "dynamic": dynamic,
+    "em": em,
+    "variational_bayes": variational_bayes,
+    "self_attention": self_attention,
+    "self_routing": self_routing,
+    "inverted_attention": inverted_attention,
+    "uniform": uniform,
+    "random_coupling": random_coupling,
+}
+
+
+def find(name: str) -> ModuleType:
+    """A routing algorithm by its name.
+
+    Args:
+        name: a key of ``ALGORITHMS``, or the full name of a module of your own that follows the
+            same contract.
+
+    Returns:
+        The algorithm's module.
+
+    Raises:
+        ValueError: there is no such algorithm or module, or it lacks part of the contract.
+
+    Example:
+        >>> find("em").SOURCE
+        'Hinton, Sabour and Frosst 2018, Procedure 1'
+    """
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    try:
+        return _checked(importlib.import_module(name))
+    except (ImportError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"unknown routing {name!r} ({error}), expected one of: {', '.join(ALGORITHMS)}, or the "
+            "name of an importable module of your own with Config, init and route"
+        ) from error
+
+
+def config_of(routing: Any) -> Any:
+    """A routing's config, from whatever names the routing.
+
+    Args:
+        routing: a name as for ``find``, an algorithm's module, or an instance of its ``Config``.
+
+    Returns:
+        An instance of its ``Config``; the default one where only the algorithm was named.
+
+    Raises:
+        ValueError: it is none of these.
+
+    Example:
+        >>> config_of("dynamic") == config_of(dynamic) == dynamic.Config()
+        True
+    """
+    if isinstance(routing, str):
+        return find(routing).Config()
+    if isinstance(routing, ModuleType):
+        return _checked(routing).Config()
+    algorithm_of(routing)
+    return routing
+
+
+def name_of(config: Any) -> str:
+    """Name by which ``find`` finds the algorithm of a config.
+
+    Args:
+        config: an instance of some algorithm's ``Config``.
+
+    Returns:
+        A key of ``ALGORITHMS``, or the full name of a user's module.
+
+    Raises:
+        ValueError: it is no routing's config.
+
+    Example:
+        >>> name_of(dynamic.Config(num_iterations=5))
+        'dynamic'
+    """
+    module = algorithm_of(config)
+    names = [name for name, algorithm in ALGORITHMS.items() if algorithm is module]
+    return names[0] if names else module.__name__
 
 
 def algorithm_of(config: Any) -> ModuleType:
@@ -30,10 +122,17 @@ def algorithm_of(config: Any) -> ModuleType:
         True
     """
     module = sys.modules.get(type(config).__module__)
-    if not isinstance(module, ModuleType) or type(config) is not getattr(module, "Config", None):
+    if module is None or type(config) is not getattr(module, "Config", None):
         known = ", ".join(f"routing.{name}.Config" for name in ALGORITHMS)
         raise ValueError(
             f"routing is {config!r}, expected an instance of one of: {known}, or of the Config of "
             "a module of your own that follows the same contract"
         )
+    return _checked(module)
+
+
+def _checked(module: ModuleType) -> ModuleType:
+    missing = [name for name in ("Config", "init", "route") if not hasattr(module, name)]
+    if missing:
+        raise ValueError(f"{module.__name__} is no routing: it has no {', '.join(missing)}")
     return module

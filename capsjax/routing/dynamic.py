@@ -24,11 +24,16 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax.ops.squash import safe_norm, squash
-from capsjax.routing import convergence
+from capsjax.routing import competition, convergence, sums
 from capsjax.types import Capsules, Routed
 
 SOURCE = "Sabour, Frosst and Hinton 2017, Procedure 1"
 READOUT = "length"
+USES = "votes"
+NOT_PROMISED = {
+    "translation": "squashing depends on where 0 is",
+    "off child": "it looks at the votes only; its children are off by votes of length 0",
+}
 
 # The official code's value for every bias.
 _INITIAL_BIAS = 0.1
@@ -43,15 +48,18 @@ class Config:
         semantics: "paper", or "official" for the authors' code (with its bias).
         bias: add a trainable bias before every squash; None means what the semantics do.
         leaky: let each child keep part of its output for none of the parents.
+        loop: how the iteration is run and differentiated.
 
     Raises:
-        ValueError: a value out of range, or official semantics without its bias.
+        ValueError: a value out of range, official semantics without its bias, or the implicit
+            gradient.
     """
 
     num_iterations: int = 3
     semantics: Literal["paper", "official"] = "paper"
     bias: bool | None = None
     leaky: bool = False
+    loop: convergence.Loop = convergence.Loop()
 
     def __post_init__(self) -> None:
         if self.num_iterations < 1:
@@ -62,6 +70,13 @@ class Config:
             raise ValueError(
                 "semantics='official' always has its bias: leave bias unset, or use "
                 "semantics='paper' for routing without one"
+            )
+
+        if self.loop.gradient == "implicit":
+            raise ValueError(
+                "gradient='implicit' needs a fixed point, and dynamic routing, which adds to its "
+                "logits in every iteration, has none short of one-hot coefficients: use "
+                "'unrolled' or 'last_iteration'"
             )
 
     @property
@@ -112,7 +127,7 @@ def route(
     params: dict[str, Array] | None = None,
     config: Config = Config(),
     *,
-    compete: convergence.Compete | None = None,
+    compete: competition.Compete | None = None,
     initial: Routed | None = None,
     trace: bool = False,
 ) -> Routed:
@@ -145,13 +160,9 @@ def route(
         >>> round(float(route(votes).coefficients[0, 0]), 4)
         0.1
     """
-    if votes.ndim < 3 or 0 in votes.shape:
-        raise ValueError(
-            f"votes have shape {votes.shape}, expected [*windows, parents, dim, children], "
-            "no axis empty"
-        )
-    if config.has_bias and "bias" not in (params or {}):
-        raise ValueError("this config routes with a bias: pass params=init(config, key, ...)")
+    sums.check_votes(votes)
+    if config.has_bias:
+        sums.need(params, "bias")
     if config.leaky and compete is not None:
         raise ValueError("leaky routing is a competition of its own: pass either leaky or compete")
     return convergence.run(
@@ -187,18 +198,13 @@ def step(
     params: dict[str, Array],
     config: Config,
     iteration: Any,
-    compete: convergence.Compete | None,
+    compete: competition.Compete | None,
 ) -> State:
     """One iteration (lines 4 to 7 of Procedure 1)."""
     del children, iteration
     working = jnp.promote_types(votes.dtype, jnp.float32)
     coefficients = _compete(state.logits, votes, config, compete, working)
-    total = jnp.einsum(
-        "...ji,...jdi->...jd",
-        coefficients.astype(votes.dtype),
-        votes,
-        preferred_element_type=working,
-    )
+    total = sums.weighted(coefficients, votes)
     if config.has_bias:
         total = total + jnp.broadcast_to(params["bias"].astype(working), total.shape)
     poses = squash(total)
@@ -223,7 +229,6 @@ def finish(
         coefficients=state.coefficients.astype(votes.dtype),
         votes=votes,
         state=state,
-        trace=None,
     )
 
 
@@ -231,16 +236,14 @@ def _compete(
     logits: Array | None,
     votes: Array,
     config: Config,
-    compete: convergence.Compete | None,
+    compete: competition.Compete | None,
     working: Any,
 ) -> Array:
     *windows, parents, _, children = votes.shape
     shape = (*windows, parents, children)
-    if compete is not None:
-        return compete(jnp.zeros(shape, working) if logits is None else logits)
-    if logits is None:
-        return jnp.full(shape, 1 / (parents + config.leaky), working)
     if not config.leaky:
-        return jax.nn.softmax(logits, axis=-2)
+        return competition.shares(logits, shape, compete, working)
+    if logits is None:
+        return jnp.full(shape, 1 / (parents + 1), working)
     leak = jnp.zeros_like(logits[..., :1, :])
     return jax.nn.softmax(jnp.concatenate([leak, logits], axis=-2), axis=-2)[..., 1:, :]

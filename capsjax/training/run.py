@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from capsjax import data, models
+from capsjax import data, models, routing
 from capsjax.training import loop
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import Evaluation, Prediction, check_labels, evaluate, predict
@@ -292,8 +292,16 @@ def _write_json(path: Path, values: Any) -> None:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """A config dataclass as JSON values; a routing's config with the name of its algorithm."""
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            name = {"algorithm": routing.name_of(value)} if field.name == "routing" else {}
+            values[field.name] = {**name, **to_json(value)}
+        else:
+            values[field.name] = json.loads(json.dumps(value))
+    return values
 
 
 def from_json(kind: Any, values: Any, overrides: dict[str, Any] | None = None) -> Any:
@@ -312,12 +320,19 @@ def from_json(kind: Any, values: Any, overrides: dict[str, Any] | None = None) -
         ValueError: a value that the dataclass refuses.
     """
     if dataclasses.is_dataclass(kind):
+        if not isinstance(values, dict):
+            raise TypeError(f"{kind.__name__} is {values!r}, expected an object")
         hints = {**typing.get_type_hints(kind), **(overrides or {})}
         unknown = set(values) - set(hints)
         if unknown:
             raise TypeError(f"unknown fields: {', '.join(sorted(unknown))}")
+        fields = values.copy()
+        if isinstance(fields.get("routing"), dict):
+            algorithm = dict(fields["routing"])
+            hints["routing"] = routing.find(algorithm.pop("algorithm")).Config
+            fields["routing"] = algorithm
         return typing.cast(Any, kind)(
-            **{name: from_json(hints[name], value) for name, value in values.items()}
+            **{name: from_json(hints[name], value) for name, value in fields.items()}
         )
     return tuple(values) if isinstance(values, list) else values
 

@@ -10,6 +10,9 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
+# What a run must print, where its own assertions do not say enough.
+PRINTS = {"02_train_capsnet": r"test error \d+\.\d+%"}
+
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 # Jupyter's client warns about its own folders and event loops.
@@ -24,7 +27,7 @@ def test_notebook_runs_in_smoke_mode(path, tmp_path, monkeypatch):
     printed = "".join(
         output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])
     )
-    assert re.search(r"test error \d+\.\d+%", printed)
+    assert re.search(PRINTS.get(path.stem, ""), printed)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

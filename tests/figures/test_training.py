@@ -1,4 +1,4 @@
-"""What each figure plots."""
+"""What the figures of a training run plot."""
 
 import io
 from typing import Any

@@ -1,8 +1,4 @@
-"""Pictures of capsule networks: arrays in, a matplotlib ``Figure`` out.
-
-Nothing here reads a file or opens a window; ``figure.savefig(path)`` writes one. Colours are those
-of Okabe and Ito, told apart by people with any colour vision.
-"""
+"""Pictures of a training run: its curves, and what the trained network makes of images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+from capsjax.figures._style import BLUE, GREY, ORANGE, RED
 
 
 def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:

@@ -1,0 +1,91 @@
+"""What all figures share: colours, markers, and checks of what comes in."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from numpy.typing import ArrayLike
+
+# Okabe and Ito's palette, without its yellow, which is lost on white paper, and with a grey.
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
+COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, GREY)
+
+# Colour alone does not survive a black and white printer.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+LINES = ("-", "--", "-.", ":")
+
+# From paper white to nearly black, so that it also reads in grey.
+SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", SKY, BLUE, "#00223A"])
+
+
+def line_style(index: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the index-th curve."""
+    color, marker = color_and_marker(index)
+    return {"color": color, "marker": marker, "linestyle": LINES[index % len(LINES)]}
+
+
+def color_and_marker(index: int) -> tuple[str, str]:
+    """Those of the index-th parent or curve; the first 64 pairs differ."""
+    turn = index // len(COLORS)
+    return COLORS[index % len(COLORS)], MARKERS[(index + turn) % len(MARKERS)]
+
+
+def checked(name: str, values: ArrayLike, *axes: str | int) -> np.ndarray:
+    """The values as a float array, if its axes are those expected.
+
+    Args:
+        name: what the caller calls the values.
+        values: an array of any kind.
+        axes: one entry per axis: its size, or a word for an axis of any size but 0.
+
+    Returns:
+        A float array.
+
+    Raises:
+        ValueError: another shape, with what was given and what was expected.
+    """
+    array = np.asarray(values, float)
+    fits = array.ndim == len(axes) and all(
+        size == axis if isinstance(axis, int) else size > 0
+        for size, axis in zip(array.shape, axes, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(str(axis) for axis in axes)
+        raise ValueError(f"{name} have shape {array.shape}, expected [{wanted}]")
+    return array
+
+
+def checked_names(kind: str, names: Iterable[str] | None, count: int) -> list[str]:
+    """The names, if there are as many as needed; "KIND 0", "KIND 1", ... for None.
+
+    Raises:
+        ValueError: more names or fewer.
+    """
+    if names is None:
+        return [f"{kind} {number}" for number in range(count)]
+    given = list(names)
+    if len(given) != count:
+        raise ValueError(f"{len(given)} names given, expected {count}, one for each {kind}")
+    return given
+
+
+def chosen(iterations: Sequence[int] | None, count: int, *, most: int) -> list[int]:
+    """Iterations to show, as numbers from 1.
+
+    Args:
+        iterations: numbers from 1; None is at most ``most`` of them, the first and the last among
+            them, the others evenly between.
+        count: how many iterations there are.
+        most: for None only.
+
+    Raises:
+        ValueError: none asked for, or one that there is not.
+    """
+    if iterations is None:
+        return [int(i) for i in np.unique(np.linspace(1, count, min(most, count)).round())]
+    numbers = list(iterations)
+    if not numbers or min(numbers) < 1 or max(numbers) > count:
+        raise ValueError(f"iterations are {numbers}, expected some of 1 to {count}")
+    return numbers

@@ -1,0 +1,53 @@
+"""How active a routed capsule is: by its length, by its routing, or by a learned readout."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import Array
+
+from capsjax import routing
+from capsjax.layers.primary import LECUN_NORMAL
+from capsjax.ops.squash import safe_norm
+from capsjax.types import Routed
+
+
+class Readout(nnx.Module):
+    """Activations of routed capsules, as their routing's ``READOUT`` says.
+
+    "length": the pose's length; "own": what the routing itself gives; "linear": the logistic
+    function of one linear map, shared by all capsules, for routings whose poses all have the same
+    length.
+
+    Args:
+        dim: dimension of a capsule's pose.
+        config: the routing's config.
+        rngs: takes one key of the stream ``params`` for a linear readout.
+
+    Raises:
+        ValueError: ``config`` belongs to no routing, or to one with an unknown ``READOUT``.
+
+    Source: Tsai, Srivastava, Goh and Salakhutdinov 2020, section 3 (the linear one; the logistic
+    function in place of their softmax over classes is ours, for losses on each class alone).
+    """
+
+    def __init__(self, dim: int, *, config: Any, rngs: nnx.Rngs):
+        self.kind = getattr(routing.algorithm_of(config), "READOUT", None)
+        if self.kind not in ("length", "own", "linear"):
+            raise ValueError(
+                f"the routing's READOUT is {self.kind!r}, expected 'length', 'own' or 'linear'"
+            )
+        self.linear = (
+            nnx.Linear(dim, 1, kernel_init=LECUN_NORMAL, rngs=rngs)
+            if self.kind == "linear"
+            else None
+        )
+
+    def __call__(self, routed: Routed) -> Array:
+        """Activations ``[batch, ..., capsules]`` of batched capsules."""
+        if self.linear is not None:
+            return jax.nn.sigmoid(self.linear(routed.poses)[..., 0])
+        if self.kind == "length":
+            return safe_norm(routed.poses)
+        assert routed.activations is not None
+        return routed.activations

@@ -1,0 +1,164 @@
+"""What a routing did, in numbers: pure functions of its coefficients, votes and poses.
+
+All work on what a ``Routed`` or its ``Trace`` holds, with any leading axes: one example
+``[parents, children]``, a batch, the iterations of a trace, windows, or all of them.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from capsjax.ops.squash import safe_norm
+
+
+def entropy(coefficients: Float[Array, "*axes parents children"]) -> Float[Array, "*axes"]:
+    r"""Mean over children of the entropy of their shares, in nats.
+
+    .. math:: -\frac1I \sum_i \sum_j c_{ij} \ln c_{ij}
+
+    From 0 (each child has one parent) to the logarithm of the number of parents (no preference).
+    Shares are divided by their sum first, where it is not 1 (leak, priors); negative ones, which a
+    learned prior can make, count as 0.
+
+    Args:
+        coefficients: coupling coefficients.
+
+    Returns:
+        One number for each set of coefficients.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(entropy(jnp.full((4, 9), 1 / 4)) / jnp.log(4))
+        1.0
+    """
+    shares = jnp.maximum(coefficients, 0)
+    total = shares.sum(-2, keepdims=True)
+    shares = shares / jnp.where(total > 0, total, 1)
+    terms = shares * jnp.log(jnp.where(shares > 0, shares, 1))
+    return -terms.sum(-2).mean(-1)
+
+
+def polarisation(coefficients: Float[Array, "*axes parents children"]) -> Float[Array, "*axes"]:
+    """Mean over children of their largest coefficient: 1 where each child has one parent.
+
+    Args:
+        coefficients: coupling coefficients.
+
+    Returns:
+        One number for each set of coefficients.
+
+    Source: Paik, Kwak and Kim 2019, section 4, who see it grow with every iteration.
+    """
+    return coefficients.max(-2).mean(-1)
+
+
+def agreement(
+    coefficients: Float[Array, "*axes parents children"],
+    votes: Float[Array, "*axes parents dim children"],
+    poses: Float[Array, "*axes parents dim"],
+) -> Float[Array, "*axes"]:
+    r"""Mean cosine between votes and the poses they voted for, weighted by the coefficients.
+
+    .. math:: \sum_{ij} c_{ij} \cos(\hat u_{j|i}, v_j) \Big/ \sum_{ij} c_{ij}
+
+    Args:
+        coefficients: coupling coefficients.
+        votes: the children's votes; one without length agrees with nothing (cosine 0).
+        poses: the parents' poses.
+
+    Returns:
+        One number from -1 to 1 for each set of coefficients.
+    """
+    lengths = safe_norm(votes, axis=-2) * safe_norm(poses)[..., None]
+    products = jnp.einsum("...jd,...jdi->...ji", poses, votes)
+    cosines = jnp.where(lengths > 0, products / jnp.where(lengths > 0, lengths, 1), 0)
+    total = coefficients.sum((-2, -1))
+    return (coefficients * cosines).sum((-2, -1)) / jnp.where(total > 0, total, 1)
+
+
+def change(
+    coefficients: Float[Array, "iterations *axes parents children"],
+) -> Float[Array, "changes *axes"]:
+    """Largest change of a coefficient from each iteration to the next.
+
+    Args:
+        coefficients: of a trace.
+
+    Returns:
+        One number less than iterations: entry k compares iterations k + 1 and k + 2.
+    """
+    return jnp.abs(jnp.diff(coefficients, axis=0)).max((-2, -1))
+
+
+def coefficient_variance(
+    coefficients: Float[Array, "examples *axes parents children"],
+) -> Float[Array, "*axes"]:
+    """Variance of the coefficients over examples, averaged over all pairs of child and parent.
+
+    Near 0 the routing couples the same capsules whatever it sees, and no parse tree is built.
+
+    Args:
+        coefficients: of a batch, examples first.
+
+    Returns:
+        One number for each set of coefficients.
+
+    Source: Mitterreiter, Koch, Giesen and Laue 2023, section 4.
+    """
+    return coefficients.var(0).mean((-2, -1))
+
+
+def strongest_share(coefficients: Float[Array, "*axes parents children"]) -> Float[Array, "*axes"]:
+    """Share of all coupling mass that goes to the parent which gets most.
+
+    Args:
+        coefficients: coupling coefficients.
+
+    Returns:
+        One number for each set of coefficients, from 1 / parents to 1.
+    """
+    mass = coefficients.sum(-1)
+    total = mass.sum(-1)
+    return mass.max(-1) / jnp.where(total > 0, total, 1)
+
+
+def dead_share(
+    activations: Float[Array, "examples *axes parents"], *, threshold: float = 0.01
+) -> Float[Array, "*axes"]:
+    """Share of the parents whose mean activation over a batch is below a threshold.
+
+    Args:
+        activations: of a batch, examples first.
+        threshold: a parent below it counts as dead.
+
+    Returns:
+        One number from 0 to 1 for each set of parents.
+
+    Source: Mitterreiter, Koch, Giesen and Laue 2023, section 4 (the threshold is ours).
+    """
+    return (activations.mean(0) < threshold).astype(jnp.float32).mean(-1)
+
+
+def by_iteration(
+    coefficients: Float[Array, "iterations *axes parents children"],
+    votes: Float[Array, "*axes parents dim children"],
+    poses: Float[Array, "iterations *axes parents dim"],
+) -> dict[str, Array]:
+    """Entropy, polarisation and agreement of every iteration, and change from the one before.
+
+    Args:
+        coefficients: of a trace.
+        votes: of the ``Routed`` it belongs to.
+        poses: of the trace.
+
+    Returns:
+        ``{"entropy", "polarisation", "agreement": [iterations, *axes], "change": [iterations - 1,
+        *axes]}``.
+    """
+    return {
+        "entropy": entropy(coefficients),
+        "polarisation": polarisation(coefficients),
+        "agreement": jax.vmap(agreement, in_axes=(0, None, 0))(coefficients, votes, poses),
+        "change": change(coefficients),
+    }

@@ -1,0 +1,102 @@
+r"""Random coupling, the control with coefficients drawn once (Paik, Kwak and Kim 2019).
+
+Every child's shares are drawn uniformly from all possible ones (a flat Dirichlet distribution),
+before anything is learned, and stay the same for every example: no agreement plays a part.
+
+.. math:: v_j = \mathrm{squash}\Big(\sum_i c_{ij} \hat u_{j|i}\Big), \quad c \text{ fixed}
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from capsjax.routing import competition, sums
+from capsjax.types import Capsules, Routed
+
+SOURCE = "Paik, Kwak and Kim 2019 (control)"
+READOUT = "length"
+USES = "votes"
+NOT_PROMISED = {
+    "children permuted": "each child has shares of its own, drawn for its place",
+    "parents permuted": "each pair has a share of its own, drawn for its place",
+    "windows alone": "each window has shares of its own, drawn for its place",
+    "off child": "it looks at the votes only",
+    "uniform if identical": "its shares look at no vote",
+    "two groups": "its shares look at no vote",
+    "translation": "squashing depends on where 0 is",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Choices of random coupling.
+
+    Attributes:
+        seed: of the coefficients.
+
+    Raises:
+        ValueError: a seed that does not fit 32 bits.
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}, expected 0 to {2**32 - 1}")
+
+
+def init(
+    config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
+) -> dict[str, Array]:
+    """Nothing is learned: an empty dictionary. The draw is a function of ``config.seed``."""
+    del config, key, parents, dim, children, child_dim
+    return {}
+
+
+def route(
+    votes: Float[Array, "*windows parents dim children"],
+    children: Capsules | None = None,
+    params: dict[str, Array] | None = None,
+    config: Config = Config(),
+    *,
+    compete: competition.Compete | None = None,
+    initial: Routed | None = None,
+    trace: bool = False,
+) -> Routed:
+    """Sum the votes of one example with shares drawn once; batch it with ``jax.vmap``.
+
+    Args:
+        votes: the children's votes.
+        children: unused.
+        params: unused.
+        config: the seed.
+        compete: turns the drawn logits into coefficients; None is a softmax over parents. In both
+            cases the shares of a child are uniform on the simplex of all its parents.
+        initial: unused.
+        trace: keep the one iteration there is.
+
+    Returns:
+        Parents' squashed poses and their lengths. Coefficients sum to 1 over parents.
+
+    Raises:
+        ValueError: votes of too few axes or with an empty one.
+
+    Source: Paik, Kwak and Kim 2019; the distribution is ours, theirs is not stated.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> first, again = (route(jnp.ones((4, 16, 9))).coefficients for _ in range(2))
+        >>> bool((first == again).all())
+        True
+    """
+    del children, params, initial
+    sums.check_votes(votes)
+    working = jnp.promote_types(votes.dtype, jnp.float32)
+    shape = (*votes.shape[:-2], votes.shape[-1])
+    # Exponential variables over their sum are uniform on the simplex.
+    logits = jnp.log(jax.random.exponential(jax.random.key(config.seed), shape, working))
+    logits = jnp.maximum(logits, jnp.finfo(working).min)
+    return sums.squashed(votes, competition.shares(logits, shape, compete, working), trace=trace)

@@ -1,0 +1,100 @@
+"""What several routings share: checking votes, summing them, squashing the sum."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array
+
+from capsjax.ops.squash import safe_norm, squash
+from capsjax.types import Capsules, Routed, Trace
+
+_NOTHING = 1e-20
+
+
+def check_votes(votes: Array) -> None:
+    """Refuse what is not ``[*windows, parents, dim, children]``, every axis of at least one."""
+    if votes.ndim < 3 or 0 in votes.shape:
+        raise ValueError(
+            f"votes have shape {votes.shape}, expected [*windows, parents, dim, children], "
+            "no axis empty"
+        )
+
+
+def check_children(votes: Array, children: Capsules | None, *, poses: bool = False) -> Capsules:
+    """Refuse missing children, or other ones than those that cast the votes."""
+    if children is None:
+        raise ValueError(
+            "this routing uses the children's own values: pass "
+            "children=Capsules(poses, activations)"
+        )
+    expected = (*votes.shape[:-3], votes.shape[-1])
+    if children.activations.shape != expected:
+        raise ValueError(
+            f"children's activations have shape {children.activations.shape}, expected {expected} "
+            f"for votes of shape {votes.shape}"
+        )
+    if poses and children.poses.shape[:-1] != expected:
+        raise ValueError(
+            f"children's poses have shape {children.poses.shape}, expected {expected} and their "
+            f"dimension, for votes of shape {votes.shape}"
+        )
+    return children
+
+
+def need(params: dict[str, Array] | None, *names: str) -> dict[str, Array]:
+    """Refuse parameters of which one of these is missing."""
+    missing = [name for name in names if name not in (params or {})]
+    if missing:
+        raise ValueError(
+            f"this routing has learned parameters, and {', '.join(missing)} is missing: pass "
+            "params=init(config, key, ...)"
+        )
+    return params or {}
+
+
+def weighted(coefficients: Array, votes: Array) -> Array:
+    """Sum of the votes over children, ``[*windows, parents, dim]``, in the coefficients' dtype."""
+    return jnp.einsum(
+        "...ji,...jdi->...jd",
+        coefficients.astype(votes.dtype),
+        votes,
+        preferred_element_type=coefficients.dtype,
+    )
+
+
+def ratio(numerator: Array, denominator: Array) -> Array:
+    """A quotient that is 0, in value and in gradient, where nothing is to be divided.
+
+    That is where the denominator, a sum of activations, is below 1e-20: nothing is there, and the
+    gradient would be on its way to infinity.
+    """
+    some = denominator > _NOTHING
+    return jnp.where(some, numerator / jnp.where(some, denominator, 1), 0)
+
+
+def squashed(
+    votes: Array,
+    coefficients: Array,
+    *,
+    trace: bool,
+    squash: Callable[[Array], Array] = squash,
+) -> Routed:
+    """The result of a routing without iterations: squash the weighted sum, activate by length."""
+    poses = squash(weighted(coefficients, votes)).astype(votes.dtype)
+    return once(votes, poses, safe_norm(poses), coefficients, trace=trace)
+
+
+def once(
+    votes: Array, poses: Array, activations: Array | None, coefficients: Array, *, trace: bool
+) -> Routed:
+    """A ``Routed`` without iterations, in the votes' dtype; its trace has one entry."""
+    entry = Trace(
+        coefficients.astype(votes.dtype),
+        poses.astype(votes.dtype),
+        None if activations is None else activations.astype(votes.dtype),
+    )
+    whole = None
+    if trace:
+        alone = None if entry.activations is None else entry.activations[None]
+        whole = Trace(entry.coefficients[None], entry.poses[None], alone)
+    return Routed(entry.poses, entry.activations, entry.coefficients, votes, None, whole)

@@ -1,0 +1,79 @@
+r"""Uniform coupling, the control without any routing (Paik, Kwak and Kim 2019).
+
+Every child gives each of its parents the same share. It is what one iteration of dynamic routing
+does, and a plain layer with squashed outputs: whatever a routing claims to add shows beside it.
+
+.. math:: v_j = \mathrm{squash}\Big(\frac{1}{J} \sum_i \hat u_{j|i}\Big)
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from capsjax.routing import competition, sums
+from capsjax.types import Capsules, Routed
+
+SOURCE = "Paik, Kwak and Kim 2019 (control)"
+READOUT = "length"
+USES = "votes"
+NOT_PROMISED = {
+    "translation": "squashing depends on where 0 is",
+    "off child": "it looks at the votes only",
+    "two groups": "it looks at no vote",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Uniform coupling has nothing to choose."""
+
+
+def init(
+    config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
+) -> dict[str, Array]:
+    """Nothing is learned: an empty dictionary."""
+    del config, key, parents, dim, children, child_dim
+    return {}
+
+
+def route(
+    votes: Float[Array, "*windows parents dim children"],
+    children: Capsules | None = None,
+    params: dict[str, Array] | None = None,
+    config: Config = Config(),
+    *,
+    compete: competition.Compete | None = None,
+    initial: Routed | None = None,
+    trace: bool = False,
+) -> Routed:
+    """Sum the votes of one example with equal shares; batch it with ``jax.vmap``.
+
+    Args:
+        votes: the children's votes.
+        children: unused.
+        params: unused.
+        config: nothing to choose.
+        compete: is given constant logits; None gives each parent the same share.
+        initial: unused.
+        trace: keep the one iteration there is.
+
+    Returns:
+        Parents' squashed poses and their lengths. Coefficients sum to 1 over parents.
+
+    Raises:
+        ValueError: votes of too few axes or with an empty one.
+
+    Source: Paik, Kwak and Kim 2019.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(route(jnp.ones((4, 16, 9))).coefficients[0, 0])
+        0.25
+    """
+    del children, params, config, initial
+    sums.check_votes(votes)
+    working = jnp.promote_types(votes.dtype, jnp.float32)
+    shape = (*votes.shape[:-2], votes.shape[-1])
+    return sums.squashed(votes, competition.shares(None, shape, compete, working), trace=trace)
