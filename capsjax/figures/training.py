@@ -14,7 +14,8 @@ def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
 
     Args:
         history: objects of ``metrics.jsonl``: ``step``, ``split`` ("train" or "validation"), and
-            ``loss``, ``margin_loss``, ``reconstruction_loss``, ``accuracy`` or ``error``.
+            ``loss``, ``classification_loss``, ``reconstruction_loss``, ``accuracy`` or
+            ``error``.
 
     Returns:
         A figure of two axes.
@@ -30,7 +31,7 @@ def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, label, color in (
-        ("margin_loss", "margin loss", BLUE),
+        ("classification_loss", "classification loss", BLUE),
         ("reconstruction_loss", "reconstruction loss", ORANGE),
     ):
         left.plot(steps, [entry[name] for entry in train], color=color, alpha=0.2, lw=0.8)

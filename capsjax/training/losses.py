@@ -1,5 +1,8 @@
 r"""Losses of one example; batch them with ``jax.vmap`` and take the mean.
 
+``classification_loss`` is the one of the two that ``Config.kind`` names; the margin loss asks each
+class for itself whether it is there, the negative log-likelihood which of them all it is.
+
 Two reductions are named. The paper's margin loss is a sum over classes. The official code halves
 it and takes the mean over classes, and leaves the reconstruction loss as it is: beside the
 margin, reconstruction then weighs ``2 * classes`` times as much (20 on MNIST).
@@ -12,7 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+Kind = Literal["margin", "negative_log_likelihood"]
 Reduction = Literal["paper", "official"]
+
+# Below it an activation counts as this, so that the logarithm stays finite.
+_LEAST_ACTIVATION = 1e-7
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,8 @@ class Config:
     """Choices of the capsule loss; the defaults are the paper's.
 
     Attributes:
+        kind: "margin", or "negative_log_likelihood" for activations that sum to 1 over classes, as
+            those of self-routing.
         positive_margin: a present class should be longer than this, m+.
         negative_margin: an absent class should be shorter than this, m-.
         absent_weight: weight of absent classes, lambda.
@@ -30,6 +39,7 @@ class Config:
         ValueError: margins out of order or outside [0, 1], a negative weight.
     """
 
+    kind: Kind = "margin"
     positive_margin: float = 0.9
     negative_margin: float = 0.1
     absent_weight: float = 0.5
@@ -37,6 +47,10 @@ class Config:
     reduction: Reduction = "paper"
 
     def __post_init__(self) -> None:
+        if self.kind not in ("margin", "negative_log_likelihood"):
+            raise ValueError(
+                f"kind is {self.kind!r}, expected 'margin' or 'negative_log_likelihood'"
+            )
         if not 0 <= self.negative_margin <= self.positive_margin <= 1:
             raise ValueError(
                 f"margins are {self.negative_margin} (negative) and {self.positive_margin} "
@@ -79,15 +93,70 @@ def margin_loss(
         >>> float(margin_loss(jnp.array([0.9, 0.1]), jnp.array([1.0, 0.0])))
         0.0
     """
-    if lengths.shape != targets.shape or lengths.ndim != 1:
-        raise ValueError(
-            f"lengths have shape {lengths.shape} and targets {targets.shape}, expected [classes] "
-            "for both: batch with jax.vmap, make targets with jax.nn.one_hot"
-        )
+    _check_classes(lengths, targets)
     present = jnp.square(jnp.maximum(0, config.positive_margin - lengths))
     absent = jnp.square(jnp.maximum(0, lengths - config.negative_margin))
     terms = targets * present + config.absent_weight * (1 - targets) * absent
     return 0.5 * jnp.mean(terms) if config.reduction == "official" else jnp.sum(terms)
+
+
+def negative_log_likelihood(
+    activations: Float[Array, " classes"], targets: Float[Array, " classes"]
+) -> Float[Array, ""]:
+    r"""Negative logarithm of the present class's activation.
+
+    .. math:: -\sum_k T_k \ln a_k
+
+    Args:
+        activations: of the class capsules, summing to 1; at least 1e-7 each, or taken so.
+        targets: 1 for each class that is present, else 0.
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Source: Hahn, Pyeon and Kim 2019, section 4.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(negative_log_likelihood(jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0])))
+        0.6931472
+    """
+    _check_classes(activations, targets)
+    return -jnp.sum(targets * jnp.log(jnp.maximum(activations, _LEAST_ACTIVATION)))
+
+
+def classification_loss(
+    activations: Float[Array, " classes"],
+    targets: Float[Array, " classes"],
+    config: Config = Config(),
+) -> Float[Array, ""]:
+    """The loss that ``config.kind`` names, of one example.
+
+    Args:
+        activations: of the class capsules (their lengths where these are activations).
+        targets: 1 for each class that is present, else 0.
+        config: the kind, and the margin loss's choices.
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if config.kind == "negative_log_likelihood":
+        return negative_log_likelihood(activations, targets)
+    return margin_loss(activations, targets, config)
+
+
+def _check_classes(activations: Array, targets: Array) -> None:
+    if activations.shape != targets.shape or activations.ndim != 1:
+        raise ValueError(
+            f"activations have shape {activations.shape} and targets {targets.shape}, expected "
+            "[classes] for both: batch with jax.vmap, make targets with jax.nn.one_hot"
+        )
 
 
 def reconstruction_loss(

@@ -321,7 +321,7 @@ def from_json(kind: Any, values: Any, overrides: dict[str, Any] | None = None) -
     """
     if dataclasses.is_dataclass(kind):
         if not isinstance(values, dict):
-            raise TypeError(f"{kind.__name__} is {values!r}, expected an object")
+            raise TypeError(f"{values!r} is no {kind}, expected an object")
         hints = {**typing.get_type_hints(kind), **(overrides or {})}
         unknown = set(values) - set(hints)
         if unknown:

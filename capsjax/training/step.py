@@ -76,14 +76,16 @@ def split(network: nnx.Module) -> tuple[Any, Any, Any]:
 def example_losses(
     output: Output, images: Array, targets: Array, config: losses.Config
 ) -> tuple[Array, Array]:
-    """Margin and reconstruction loss of every example, ``[batch]`` each."""
-    margin = jax.vmap(lambda a, t: losses.margin_loss(a, t, config))(output.activations, targets)
+    """Classification and reconstruction loss of every example, ``[batch]`` each."""
+    classification = jax.vmap(lambda a, t: losses.classification_loss(a, t, config))(
+        output.activations, targets
+    )
     if output.reconstruction is None:
-        return margin, jnp.zeros_like(margin)
+        return classification, jnp.zeros_like(classification)
     reconstruction = jax.vmap(lambda r, i: losses.reconstruction_loss(r, i, config))(
         output.reconstruction, images
     )
-    return margin, reconstruction
+    return classification, reconstruction
 
 
 def make_step(
@@ -120,12 +122,12 @@ def make_step(
         network = nnx.merge(graph, params, rest, copy=True)
         targets = jax.nn.one_hot(labels, num_classes, dtype=images.dtype)
         output = network(images, targets)
-        margin, reconstruction = jax.tree.map(
+        classification, reconstruction = jax.tree.map(
             jnp.mean, example_losses(output, images, targets, loss)
         )
         metrics = {
-            "loss": margin + reconstruction,
-            "margin_loss": margin,
+            "loss": classification + reconstruction,
+            "classification_loss": classification,
             "reconstruction_loss": reconstruction,
             "accuracy": accuracy(output.activations, labels),
         }

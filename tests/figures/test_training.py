@@ -30,7 +30,7 @@ def history(steps: int, validated: Any = ()) -> list[dict[str, Any]]:
             "step": step,
             "split": "train",
             "loss": 3 / step,
-            "margin_loss": 1 / step,
+            "classification_loss": 1 / step,
             "reconstruction_loss": 2 / step,
             "accuracy": 0.75,
         }
@@ -56,7 +56,7 @@ def test_learning_curves_plot_both_losses_by_step() -> None:
     np.testing.assert_allclose(raw[0], 1 / steps)
     np.testing.assert_allclose(raw[1], 2 / steps)
     labels = [text.get_text() for text in left.get_legend().get_texts()]
-    assert labels == ["margin loss", "reconstruction loss"]
+    assert labels == ["classification loss", "reconstruction loss"]
     # Smoothed over three steps, two at the ends.
     smooth = left.lines[1].get_ydata()
     assert smooth[0] == pytest.approx((1 + 1 / 2) / 2)

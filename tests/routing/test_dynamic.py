@@ -265,7 +265,7 @@ def test_votes_of_too_few_or_empty_axes_raise(shape):
 
 @pytest.mark.parametrize("params", [None, {}])
 def test_a_missing_bias_raises(params):
-    with pytest.raises(ValueError, match=r"routes with a bias: pass params=init\(config"):
+    with pytest.raises(ValueError, match=r"bias is missing: pass params=init"):
         dynamic.route(jnp.ones((3, 4, 5)), None, params, dynamic.Config(bias=True))
 
 

@@ -160,7 +160,7 @@ def test_the_history_is_what_is_on_disk(climb: Any) -> None:
     assert metric_log.read(workdir / "metrics.jsonl") == result.history
     assert [entry["step"] for entry in entries(result, "train")] == list(range(1, 11))
     assert [entry["step"] for entry in entries(result, "validation")] == [2, 4, 6, 8, 10]
-    names = {"step", "split", "loss", "margin_loss", "reconstruction_loss", "accuracy"}
+    names = {"step", "split", "loss", "classification_loss", "reconstruction_loss", "accuracy"}
     assert set(result.history[0]) == names
     assert result.steps == 10
 

@@ -104,7 +104,9 @@ def test_a_config_out_of_range_raises(options, message):
 
 @pytest.mark.parametrize(("lengths", "targets"), [((3,), (4,)), ((2, 3), (2, 3)), ((), ())])
 def test_lengths_and_targets_that_disagree_raise(lengths, targets):
-    with pytest.raises(ValueError, match=r"lengths have shape .* targets .*expected \[classes\]"):
+    with pytest.raises(
+        ValueError, match=r"activations have shape .* targets .*expected \[classes\]"
+    ):
         bare(losses.margin_loss)(jnp.ones(lengths), jnp.ones(targets))
 
 
@@ -112,3 +114,32 @@ def test_images_that_disagree_raise():
     message = r"reconstruction has shape \(2, 3, 1\), image \(3, 2, 1\): expected the same shape"
     with pytest.raises(ValueError, match=message):
         bare(losses.reconstruction_loss)(jnp.ones((2, 3, 1)), jnp.ones((3, 2, 1)))
+
+
+@pytest.mark.core
+def test_negative_log_likelihood_equals_its_sum(precision, random):
+    activations = random.dirichlet(np.ones(CLASSES))
+    arrays = (jnp.asarray(x, precision.dtype) for x in (activations, TARGETS))
+    expected = -sum(np.log(a) for a, t in zip(activations, TARGETS, strict=True) if t)
+    np.testing.assert_allclose(
+        losses.negative_log_likelihood(*arrays), expected, rtol=precision.tolerance
+    )
+
+
+def test_negative_log_likelihood_is_finite_for_an_activation_of_zero(dtype):
+    arrays = jnp.array([0.0, 1.0], dtype), jnp.array([1.0, 0.0], dtype)
+    value, gradient = jax.value_and_grad(losses.negative_log_likelihood)(*arrays)
+    chex.assert_tree_all_finite((value, gradient))
+    assert float(value) > 10
+
+
+def test_the_kind_chooses_the_loss(lengths):
+    arrays = jnp.asarray(lengths, jnp.float32), jnp.asarray(TARGETS, jnp.float32)
+    nll = losses.classification_loss(*arrays, losses.Config(kind="negative_log_likelihood"))
+    assert float(nll) == float(losses.negative_log_likelihood(*arrays))
+    assert float(losses.classification_loss(*arrays)) == float(losses.margin_loss(*arrays))
+    with pytest.raises(ValueError, match="kind is 'hinge', expected 'margin'"):
+        bare_config(losses.Config, kind="hinge")
+    for loss in (losses.negative_log_likelihood, losses.classification_loss):
+        with pytest.raises(ValueError, match=r"activations have shape \(6,\)"):
+            bare(loss)(arrays[0], jnp.ones(3))

@@ -121,7 +121,9 @@ def test_steps_are_gradient_steps_on_the_mean_loss_of_the_ordered_batches() -> N
         gradient = WEIGHT * 16 * 2 * np.mean(expected - targets)
         state, metrics = advance(state, *on_device(flat_images(levels)), order)
         # Predicted is class 0 by 0.9, 0.1, 0.1; the label is 1.
-        assert float(metrics["margin_loss"]) == pytest.approx(0.8**2 + 0.5 * 0.8**2, rel=1e-5)
+        assert float(metrics["classification_loss"]) == pytest.approx(
+            0.8**2 + 0.5 * 0.8**2, rel=1e-5
+        )
         assert float(metrics["reconstruction_loss"]) == pytest.approx(loss, rel=1e-5)
         assert float(metrics["loss"]) == pytest.approx(0.96 + loss, rel=1e-5)
         assert float(metrics["accuracy"]) == 0
