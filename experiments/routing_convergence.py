@@ -20,6 +20,7 @@ table of README from that file.
 
 import argparse
 import dataclasses
+import functools
 import json
 import statistics
 import time
@@ -121,78 +122,80 @@ def trained_votes(network: Any, images: np.ndarray) -> tuple[np.ndarray, Capsule
 def measure(module: Any, votes: np.ndarray, children: Capsules, config: Config) -> dict[str, Any]:
     """One algorithm on one batch of votes; numbers are means over the examples."""
     default = module.Config()
-    params = module.init(
-        default,
-        jax.random.key(0),
-        parents=votes.shape[1],
-        dim=votes.shape[2],
-        children=votes.shape[3],
-        child_dim=children.poses.shape[-1],
-    )
-
-    def compiled(own: Any, **options: Any) -> Callable[[], Any]:
-        """The routing of the whole batch; it returns what the measures need, not the votes."""
-
-        def route(votes: Any, children: Any) -> Any:
-            found = module.route(votes, children, params, own, **options)
-            curves = None
-            if found.trace is not None:
-                trace = found.trace
-                curves = measures.by_iteration(trace.coefficients, votes, trace.poses)
-            ends = {
-                "entropy": measures.entropy(found.coefficients),
-                "polarisation": measures.polarisation(found.coefficients),
-                "agreement": measures.agreement(found.coefficients, votes, found.poses),
-            }
-            return ends, curves, found.iterations, found.converged
-
-        run = jax.jit(jax.vmap(route))
-        return lambda: run(votes, children)
-
-    def mean(values: dict[str, Any]) -> dict[str, Any]:
-        return {name: np.asarray(value, float).mean(0).tolist() for name, value in values.items()}
-
-    report: dict[str, Any] = {"default": mean(compiled(default)()[0])}
+    _, parents, dim, count = votes.shape
+    sizes = {"parents": parents, "dim": dim, "children": count}
+    params = module.init(default, jax.random.key(0), child_dim=children.poses.shape[-1], **sizes)
+    inputs = jax.tree.map(jnp.asarray, (votes, children, params))
     if not hasattr(default, "num_iterations"):
-        return {**report, "seconds": _seconds(_poses(module, default, params, votes, children), 5)}
+        ends, *_ = _measured(default)(*inputs)
+        return {"default": _mean(ends), "seconds": _seconds(lambda: _routed(default)(*inputs))}
     loop = convergence.Loop(
         "last_iteration", tolerance=config.tolerance, max_iterations=config.max_iterations
     )
-    ends, _, iterations, converged = compiled(dataclasses.replace(default, loop=loop))()
-    low, median, high = np.percentile(np.asarray(iterations), [0, 50, 100])
-    many = convergence.extrapolate(default, config.iterations)
-    _, curves, _, _ = compiled(many, trace=True)()
+    ends, _, iterations, converged = _measured(dataclasses.replace(default, loop=loop))(*inputs)
+    least, median, most = np.percentile(np.asarray(iterations), [0, 50, 100])
+    _, curves, *_ = _measured(convergence.extrapolate(default, config.iterations), True)(*inputs)
+    curves = _mean(curves)
+    last = default.num_iterations - 1
     return {
-        **report,
+        "default": {name: curves[name][last] for name in ends},
         "default_iterations": default.num_iterations,
-        "converged": mean(ends),
+        "converged": _mean(ends),
         "converged_share": float(np.asarray(converged).mean()),
-        "iterations": {"median": median, "least": low, "most": high},
-        "curves": mean(curves),
-        "seconds_per_iteration": _per_iteration(module, params, votes, children, config),
+        "iterations": {"median": median, "least": least, "most": most},
+        "curves": curves,
+        "seconds_per_iteration": _per_iteration(default, inputs, config.repeats),
     }
 
 
-def _poses(module: Any, own: Any, params: Any, votes: Any, children: Any) -> Callable[[], Any]:
-    inputs = jax.tree.map(jnp.asarray, (votes, children))
-    run = jax.jit(jax.vmap(lambda votes, children: module.route(votes, children, params, own)[:2]))
-    return lambda: run(*inputs)
+@functools.cache
+def _measured(own: Any, trace: bool = False) -> Callable[..., Any]:
+    """A compiled routing of a batch that returns measures, not coefficients and votes."""
+
+    def route(votes: Any, children: Any, params: Any) -> Any:
+        found = routing.algorithm_of(own).route(votes, children, params, own, trace=trace)
+        curves = None
+        if found.trace is not None:
+            entries = found.trace
+            curves = measures.by_iteration(entries.coefficients, votes, entries.poses)
+        ends = {
+            "entropy": measures.entropy(found.coefficients),
+            "polarisation": measures.polarisation(found.coefficients),
+            "agreement": measures.agreement(found.coefficients, votes, found.poses),
+        }
+        return ends, curves, found.iterations, found.converged
+
+    return jax.jit(jax.vmap(route, in_axes=(0, 0, None)))
 
 
-def _per_iteration(module: Any, params: Any, votes: Any, children: Any, config: Config) -> float:
+@functools.cache
+def _routed(own: Any) -> Callable[..., Any]:
+    """A compiled routing of a batch that returns what a network needs: for timing."""
+
+    def route(votes: Any, children: Any, params: Any) -> Any:
+        found = routing.algorithm_of(own).route(votes, children, params, own)
+        return found.poses, found.activations
+
+    return jax.jit(jax.vmap(route, in_axes=(0, 0, None)))
+
+
+def _mean(values: dict[str, Any]) -> dict[str, Any]:
+    """Means over the examples, the first axis."""
+    return {name: np.asarray(value, float).mean(0).tolist() for name, value in values.items()}
+
+
+def _per_iteration(default: Any, inputs: Any, repeats: int) -> float:
     """Seconds of one further iteration for the whole batch, forward: median of differences."""
     few, many = 2, 6
-    short, long = (
-        _poses(module, convergence.extrapolate(module.Config(), count), params, votes, children)
-        for count in (few, many)
-    )
+    short, long = (_routed(convergence.extrapolate(default, count)) for count in (few, many))
     differences = [
-        (_seconds(long, 1) - _seconds(short, 1)) / (many - few) for _ in range(config.repeats)
+        (_seconds(lambda: long(*inputs)) - _seconds(lambda: short(*inputs))) / (many - few)
+        for _ in range(repeats)
     ]
     return statistics.median(differences)
 
 
-def _seconds(call: Callable[[], Any], repeats: int) -> float:
+def _seconds(call: Callable[[], Any], repeats: int = 3) -> float:
     """Median time of a call, after one that compiles."""
     jax.block_until_ready(call())
     times = []
@@ -287,12 +290,7 @@ def draw(report: dict[str, Any], shown: dict[str, Any], folder: Path) -> None:
     for kind in KINDS:
         for name in ("entropy", "polarisation", "agreement", "change"):
             curves = {
-                algorithm: row["curves"][name] if "curves" in row else [row["default"].get(name)]
-                for algorithm, row in report["votes"][kind].items()
-            }
-            curves = {
-                algorithm: [np.nan if value is None else value for value in values]
-                for algorithm, values in curves.items()
+                algorithm: _curve(row, name) for algorithm, row in report["votes"][kind].items()
             }
             pictures[f"{kind}_{name}"] = figures.curves_by_iteration(
                 curves, ylabel=labels.get(name, name), title=f"{kind} votes", log=name == "change"
@@ -304,6 +302,14 @@ def draw(report: dict[str, Any], shown: dict[str, Any], folder: Path) -> None:
     )
     for name, figure in pictures.items():
         figure.savefig(folder / f"{name}.png", dpi=100)
+
+
+def _curve(row: dict[str, Any], name: str) -> list[float]:
+    """A measure by iteration; one point, or none, for a routing of one pass."""
+    if "curves" not in row:
+        return [row["default"].get(name, np.nan)]
+    # The first change is that of the second iteration.
+    return [np.nan, *row["curves"][name]] if name == "change" else row["curves"][name]
 
 
 def main() -> None:
