@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from jax.test_util import check_grads
 
-from capsjax.ops import safe_norm, squash
+from capsjax.ops import safe_norm, squash, squash_exponential
 from tests.reference import squash as reference
 
 DIM = 8
@@ -33,6 +33,26 @@ def test_squash_equals_equation_1(random, precision, apply):
     chex.assert_shape(result, (5, DIM))
     chex.assert_type(result, precision.dtype)
     np.testing.assert_allclose(result, expected, rtol=precision.tolerance)
+
+
+@pytest.mark.core
+def test_squash_exponential_equals_equation_8(random, precision, apply):
+    # The third lies at the switch between its two forms.
+    s = np.array([[1e-8], [1e-3], [1e-2], [3.0], [1e3]]) * random.normal(size=(5, DIM))
+    s[2] *= 1e-2 / np.linalg.norm(s[2])
+    expected = np.stack([reference.squash_exponential(row) for row in s])
+    result = apply(squash_exponential, jnp.asarray(s, precision.dtype))
+    np.testing.assert_allclose(result, expected, rtol=precision.tolerance)
+
+
+def test_squash_exponential_is_smooth_where_its_form_changes(x64):
+    x = jnp.outer(jnp.linspace(0.99e-2, 1.01e-2, 21), jnp.array([0.6, 0.8]))
+    gradient = jax.vmap(jax.jacobian(squash_exponential))(x)
+    # d/ds of (1 - e^-n) s/n at n = 0.01, along s: e^-n; across: (1 - e^-n) / n.
+    n = np.linspace(0.99e-2, 1.01e-2, 21)
+    along, across = np.array([0.6, 0.8]), np.array([-0.8, 0.6])
+    np.testing.assert_allclose(gradient @ along @ along, np.exp(-n), rtol=1e-12)
+    np.testing.assert_allclose(gradient @ across @ across, -np.expm1(-n) / n, rtol=1e-12)
 
 
 def test_safe_norm_equals_the_euclidean_length(random, precision, apply):
@@ -64,7 +84,7 @@ def test_squash_along_another_axis_is_squash_of_the_transpose(random):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("function", [safe_norm, squash])
+@pytest.mark.parametrize("function", [safe_norm, squash, squash_exponential])
 def test_value_and_gradient_are_finite(dtype, function):
     run = jax.jit(jax.value_and_grad(lambda x: jnp.sum(function(x))))
     for scale in (0.0, 1e-30, 1e-15, 1e15, 1e30):
@@ -75,6 +95,11 @@ def test_value_and_gradient_are_finite(dtype, function):
 def test_zero_has_zero_gradient(dtype, function):
     gradient = jax.jacobian(function)(jnp.zeros(DIM, dtype))
     np.testing.assert_array_equal(np.asarray(gradient, np.float64), 0.0)
+
+
+def test_squash_exponential_leaves_the_shortest_vectors_as_they_are(dtype):
+    gradient = jax.jacobian(squash_exponential)(jnp.zeros(DIM, dtype))
+    np.testing.assert_array_equal(np.asarray(gradient, np.float64), np.eye(DIM))
 
 
 def test_zero_inside_a_batch_leaves_the_others_gradients(random):
@@ -94,7 +119,7 @@ def test_a_vector_near_the_end_of_the_range_squashes_to_a_unit_vector():
     np.testing.assert_allclose(squash(x), [0.6, -0.8], rtol=1e-6)
 
 
-@pytest.mark.parametrize("function", [safe_norm, squash])
+@pytest.mark.parametrize("function", [safe_norm, squash, squash_exponential])
 def test_gradients_equal_finite_differences(random, x64, function):
     x = jnp.asarray(np.array([[0.2], [1.0], [4.0]]) * random.normal(size=(3, DIM)))
     check_grads(jax.jit(function), (x,), order=1, modes=["fwd", "rev"])
@@ -119,5 +144,6 @@ def test_squash_keeps_the_direction(s):
 @pytest.mark.parametrize("length", [1.0, 32.0, 5e3, 1e8])
 def test_long_vectors_stay_within_rounding_of_one(dtype, length):
     x = jnp.asarray(length * np.full(DIM, DIM**-0.5), dtype)
-    norm = np.linalg.norm(np.asarray(squash(x), np.float64))
-    assert norm <= 1 + 2 * float(jnp.finfo(dtype).eps)
+    for function in (squash, squash_exponential):
+        norm = np.linalg.norm(np.asarray(function(x), np.float64))
+        assert norm <= 1 + 2 * float(jnp.finfo(dtype).eps)

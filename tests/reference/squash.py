@@ -1,4 +1,4 @@
-"""Squashing: Sabour, Frosst and Hinton 2017, equation 1."""
+"""Squashing: Sabour, Frosst and Hinton 2017, equation 1; Mazzia et al. 2021, equation 8."""
 
 import math
 
@@ -16,3 +16,11 @@ def squash(s: np.ndarray) -> np.ndarray:
     if length == 0:
         return np.zeros(len(s))
     return length**2 / (1 + length**2) * np.asarray(s, np.float64) / length
+
+
+def squash_exponential(s: np.ndarray) -> np.ndarray:
+    """v = (1 - exp(-|s|)) * s / |s| for one vector s [dim]; 0 for 0."""
+    length = norm(s)
+    if length == 0:
+        return np.zeros(len(s))
+    return -math.expm1(-length) * np.asarray(s, np.float64) / length

@@ -1,0 +1,74 @@
+"""Every experiment runs to its end in its smallest form and writes what it names."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import routing_convergence, routing_toy
+from experiments.benchmarks import routing as routing_benchmark
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+    """Run an experiment's ``main`` in an empty directory with these options."""
+
+    def run(main, *options):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["experiment", *map(str, options)])
+        main()
+
+    return run
+
+
+def test_routing_convergence_in_its_smoke_preset(call, tmp_path, capsys):
+    call(routing_convergence.main, "--preset", "smoke", "--results", tmp_path)
+    report = json.loads((tmp_path / "routing_convergence.json").read_text())
+    assert set(report["votes"]) == {"clustered", "unclustered", "trained"}
+    for rows in report["votes"].values():
+        assert len(rows) == 8
+        for name, row in rows.items():
+            assert 0 <= row["default"]["polarisation"] <= 1 + 1e-6
+            assert ("iterations" in row) == (name in ITERATIVE)
+    assert len(report["error_by_iterations"]) == report["config"]["iterations"]
+    assert len(list((tmp_path / "routing_convergence").glob("*.png"))) == 14
+    printed = capsys.readouterr().out
+    assert printed.count("\n| ") >= 24
+
+    call(routing_convergence.main, "--table", "--results", tmp_path)
+    assert capsys.readouterr().out in printed
+
+
+ITERATIVE = {"dynamic", "em", "variational_bayes", "inverted_attention"}
+
+
+def test_the_toy_is_drawn(call, tmp_path):
+    call(routing_toy.main, "--results", tmp_path)
+    assert (tmp_path / "routing_toy.png").stat().st_size > 20_000
+
+
+def test_growth_is_1_where_time_and_memory_are_linear():
+    def row(children):
+        part = {"seconds": 2.0 * children, "temporary_megabytes": 3.0 * children}
+        return {
+            "routing": "em", "iterations": 3, "children": children,
+            "forward": part, "backward": part,
+        }  # fmt: skip
+
+    growth = routing_benchmark.growth([row(10), row(100), row(1000)])
+    assert growth["em"]["forward_seconds"] == pytest.approx(1)
+    assert growth["em"]["backward_temporary_megabytes"] == pytest.approx(1)
+
+
+def test_a_pass_and_an_iteration_are_measured():
+    config = routing_benchmark.Config(batch=2, batch_children=16, rounds=1)
+    assert routing_benchmark.passes(config)["seconds_per_pass"] > 0
+
+
+def test_readme_shows_the_committed_table():
+    root = Path(__file__).parents[2]
+    path = root / "experiments" / "results" / "routing_convergence.json"
+    assert (
+        routing_convergence.table(json.loads(path.read_text())) in (root / "README.md").read_text()
+    )
