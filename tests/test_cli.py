@@ -4,12 +4,13 @@ import gc
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from capsjax.cli import dispatch
 from capsjax.data import mnist
 from capsjax.training import run
 from tests.training.small import (
+    cache_environment,
     compiled_once,
     digits,
     do_damage,
@@ -237,7 +239,9 @@ def test_datasets_lists_mnist(capsjax_command: Command) -> None:
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "models", "datasets"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "models", "routings", "datasets"]
+)
 def test_help_of_every_command_exits_0(command: str, capsjax_command: Command) -> None:
     said = capsjax_command(command, "--help")
     assert (said.status, said.err) == (0, "")
@@ -262,6 +266,240 @@ def test_help_of_train_names_every_choice(capsjax_command: Command) -> None:
 def test_no_command_prints_the_help_and_version_the_version(capsjax_command: Command) -> None:
     assert capsjax_command() == capsjax_command("--help") == capsjax_command("-h")
     assert capsjax_command("--version") == (0, f"capsjax {capsjax.__version__}\n", "")
+
+
+# Routings
+
+# Iterations in the paper, parameters learned with the default choices, what is looked at, what an
+# activation is, whose it is.
+BETAS = {"beta_a": "parents", "beta_u": "parents"}
+ROUTINGS: dict[str, tuple[int | None, dict[str, str], str, str, str]] = {
+    "dynamic": (3, {}, "votes", "length", "Sabour, Frosst and Hinton 2017"),
+    "em": (3, BETAS, "votes and activations", "own", "Hinton, Sabour and Frosst 2018"),
+    "variational_bayes": (
+        3, BETAS, "votes and activations", "own", "Ribeiro, Leontidis and Kollias 2020",
+    ),
+    "self_attention": (
+        None, {"prior": "parents, children"}, "votes", "length", "Mazzia, Salvetti and Chiaberge",
+    ),
+    "self_routing": (
+        None,
+        {"kernel": "child_dim, parents, children", "bias": "parents, children"},
+        "votes, poses and activations",
+        "own",
+        "Hahn, Pyeon and Kim 2019",
+    ),
+    "inverted_attention": (
+        2, {"scale": "dim", "offset": "dim"}, "votes", "linear", "Tsai, Srivastava, Goh",
+    ),
+    "uniform": (None, {}, "votes", "length", "Paik, Kwak and Kim 2019"),
+    "random_coupling": (None, {}, "votes", "length", "Paik, Kwak and Kim 2019"),
+}  # fmt: skip
+
+
+@pytest.mark.core
+def test_routings_lists_all_eight(capsjax_command: Command) -> None:
+    said = capsjax_command("routings", "--json")
+    assert (said.status, said.err) == (0, "")
+    rows = json.loads(said.out)
+    assert [row["name"] for row in rows] == list(ROUTINGS)
+    for row in rows:
+        iterations, parameters, uses, activation, source = ROUTINGS[row["name"]]
+        assert set(row) == {"name", "iterations", "parameters", "uses", "activation", "source"}
+        assert row["iterations"] == iterations
+        assert row["parameters"] == parameters
+        assert (row["uses"], row["activation"]) == (uses, activation)
+        assert row["source"].startswith(source)
+
+
+@pytest.mark.core
+def test_routings_prints_a_table_of_all_eight(capsjax_command: Command) -> None:
+    said = capsjax_command("routings")
+    assert (said.status, said.err) == (0, "")
+    header, *rows = said.out.splitlines()
+    names = ("name", "iterations", "learned parameters", "uses", "activation", "source")
+    starts = [header.index(name) for name in names]
+    assert len(rows) == 8
+    for row, name in zip(rows, ROUTINGS, strict=True):
+        iterations, parameters, uses, activation, source = ROUTINGS[name]
+        learned = ", ".join(f"{each} [{shape}]" for each, shape in parameters.items())
+        cells = [
+            row[start:end].rstrip() for start, end in zip(starts, [*starts[1:], None], strict=True)
+        ]
+        assert cells[:-1] == [
+            name,
+            str(iterations or "none"),
+            learned or "none",
+            f"the children's {uses}",
+            activation,
+        ]
+        assert cells[-1].startswith(source)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("name", "has", "lacks"),
+    [
+        ("dynamic", ["leaky", "bias", "semantics"], ["minimum-variance", "seed"]),
+        ("em", ["minimum-variance", "final-inverse-temperature"], ["leaky", "bias"]),
+        ("variational_bayes", ["covariance", "strength", "loop.gradient"], ["leaky"]),
+        ("random_coupling", ["seed"], ["num-iterations", "loop.gradient", "leaky"]),
+        ("uniform", [], ["num-iterations", "loop.gradient", "seed"]),
+    ],
+)
+def test_help_with_a_routing_shows_its_own_choices(
+    name: str, has: list[str], lacks: list[str], capsjax_command: Command
+) -> None:
+    for arguments in (("--routing", name, "--help"), ("--help", f"--routing={name}")):
+        said = capsjax_command("train", *arguments)
+        assert (said.status, said.err) == (0, "")
+        shown = set(re.findall(r"--[a-z][a-z.-]*", said.out))
+        assert {f"--routing.{field}" for field in has} <= shown
+        assert not {f"--routing.{field}" for field in lacks} & shown
+        assert {"--routing", "--model.features", "--epochs"} <= shown
+        assert not [option for option in shown if option.startswith("--model.routing")]
+        assert f"(default: {name})" in said.out
+
+
+BY_EM = shlex.split(
+    "--routing em --routing.num-iterations 2 --routing.minimum-variance 0.01 "
+    "--routing.loop.gradient last_iteration"
+)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the user's own with a split for testing: 100 real digits and 30."""
+    path = tmp_path_factory.mktemp("few") / "few.npz"
+    train, test = digits(100), digits(30, "test")
+    np.savez(
+        path,
+        image=train["image"],
+        label=train["label"],
+        test_image=test["image"],
+        test_label=test["label"],
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def by_em(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run with another routing than the published one."""
+    workdir = tmp_path_factory.mktemp("em") / "run"
+    with compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
+        command = ["train", *SMALL, *BY_EM, "--dataset", str(few), "--workdir", str(workdir)]
+        assert dispatch(command) == 0
+        yield workdir
+
+
+def test_a_routing_and_its_choices_reach_the_config_and_the_network(by_em: Path) -> None:
+    found = json.loads((by_em / "config.json").read_text())["model_config"]["routing"]
+    assert found["algorithm"] == "em"
+    assert (found["num_iterations"], found["minimum_variance"]) == (2, 0.01)
+    assert found["loop"]["gradient"] == "last_iteration"
+    # Not given: as in the algorithm's own defaults.
+    assert (found["semantics"], found["final_inverse_temperature"]) == ("paper", 0.01)
+    network: Any = capsjax.load(by_em).model
+    assert set(network.classes.params) == {"beta_a", "beta_u"}
+    # Trained: 8 steps move them away from their first value, 0.
+    assert np.all(network.classes.params["beta_a"][...] != 0)
+
+
+def test_a_run_with_another_routing_evaluates_and_predicts(
+    by_em: Path, pictures: list[Path], capsjax_command: Command
+) -> None:
+    summary = json.loads((by_em / "summary.json").read_text())
+    found = json.loads(capsjax_command("evaluate", by_em, "--json").out)
+    assert found["images"] == summary["test_images"] == 30
+    assert found["error"] == summary["test_error"]
+    rows = json.loads(capsjax_command("predict", by_em, *pictures, "--json").out)
+    expected = capsjax.load(by_em).predict(digits(5, "test")["image"])
+    assert [row["class"] for row in rows] == [str(label) for label in expected.labels]
+    assert all(0 <= value <= 1 for row in rows for value in row["activations"].values())
+
+
+def test_the_same_command_with_a_routing_finds_the_finished_run(
+    by_em: Path, few: Path, capsjax_command: Command
+) -> None:
+    said = capsjax_command("train", *SMALL, *BY_EM, "--dataset", few, "--workdir", by_em)
+    assert said.status == 0
+    assert "trained to its end" in said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "differences"),
+    [
+        ([], [
+            "routing.algorithm is 'em' there and 'dynamic' here",
+            "routing.minimum_variance is 0.01 there and None here",
+        ]),
+        (["--routing", "uniform"], ["routing.algorithm is 'em' there and 'uniform' here"]),
+        ([*BY_EM, "--routing.num-iterations", "3"], ["num_iterations is 2 there and 3 here"]),
+    ],
+    ids=["none given", "another", "another choice"],
+)  # fmt: skip
+def test_a_run_with_another_routing_is_refused_with_the_difference_named(
+    options: list[str], differences: list[str], by_em: Path, few: Path, refused: Callable[..., str]
+) -> None:
+    before = (by_em / "config.json").read_bytes()
+    said = refused("train", *SMALL, *options, "--dataset", few, "--workdir", by_em)
+    for difference in differences:
+        assert f"{difference}" in said
+    assert "--workdir" in said
+    assert (by_em / "config.json").read_bytes() == before
+
+
+OWN = """
+from dataclasses import dataclass
+
+from capsjax.routing import uniform
+
+SOURCE, READOUT = "a test", "length"
+init = uniform.init
+
+
+@dataclass(frozen=True)
+class Config:
+    divisor: float = 4.0
+
+
+def route(votes, children=None, params=None, config=Config(), **options):
+    return uniform.route(votes / config.divisor, **options)
+"""
+
+
+def test_a_routing_of_the_user_s_own_trains_from_where_its_file_is(
+    few: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    (here / "theirs").mkdir(parents=True)
+    (here / "theirs" / "own.py").write_text(OWN)
+    script = tmp_path / "bin" / "capsjax"
+    script.parent.mkdir()
+    # As pip writes it for an entry point.
+    script.write_text("import sys\nfrom capsjax.__main__ import main\nsys.exit(main())\n")
+    cache = cache_environment(tmp_path / "compiled")
+    workdir = tmp_path / "run"
+    said = in_a_process(
+        "train", *SMALL, "--dataset", few, "--workdir", workdir, "--routing", "theirs.own",
+        "--routing.divisor", 3, cwd=here, **cache,
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    summary = json.loads((workdir / "summary.json").read_text())
+    expected = {"algorithm": "theirs.own", "divisor": 3.0}
+    assert json.loads((workdir / "config.json").read_text())["model_config"]["routing"] == expected
+    assert summary["settings"]["model_config"]["routing"] == expected
+    said = in_a_process("evaluate", workdir, "--json", start=(script,), cwd=here, **cache)
+    assert said.status == 0, said.err
+    assert json.loads(said.out)["error"] == summary["test_error"]
+    said = in_a_process("predict", workdir, pictures[0], cwd=here, **cache)
+    assert said.status == 0, said.err
+    assert said.out.splitlines()[1].startswith(str(pictures[0]))
+    # Where its file is not, it cannot be known.
+    said = in_a_process("evaluate", workdir, start=(script,), cwd=tmp_path, **cache)
+    assert (said.status, said.out) == (2, "")
+    assert len(said.err.splitlines()) == 1
+    assert "'theirs.own'" in said.err
 
 
 # Bad input
@@ -293,6 +531,24 @@ BAD_WORDS = {
     "train --model.semantics official": ["semantics", "routing.semantics"],
     "train --model.kernel-size 15": ["28x28", "29x29"],
     "train --loss.absent-weight -1": ["absent_weight is -1"],
+    "train --routing nope": ["'nope'", "dynamic, em, variational_bayes", "of your own"],
+    "train --routing json": ["json is no routing", "Config, init, route"],
+    "train --routing capsjax.ops.squash": ["capsjax.ops.squash is no routing", "route"],
+    "train --routing .em": ["'.em'", "dynamic, em"],
+    "train --routing": ["--routing"],
+    "train --routing --epochs 3": ["--routing"],
+    "train --routing em --routing.leaky": ["--routing.leaky"],
+    "train --routing uniform --routing.num-iterations 3": ["--routing.num-iterations"],
+    "train --routing em --routing.num-iterations 0": ["num_iterations is 0", "at least 1"],
+    "train --routing em --routing.num-iterations two": ["--routing.num-iterations", "'two'"],
+    "train --routing em --routing.minimum-variance -1": ["minimum_variance is -1", "positive"],
+    "train --routing em --routing.semantics code": ["'code'", "official"],
+    "train --routing.num-iterations -1": ["num_iterations is -1"],
+    "train --routing.loop.unroll -1": ["unroll is -1"],
+    "train --routing.loop.tolerance 0.001": ["tolerance", "last_iteration"],
+    "train --routing random_coupling --routing.seed -1": ["seed is -1"],
+    "train --model.routing em": ["--model.routing"],
+    "train --model.routing.leaky": ["--model.routing.leaky"],
     "evaluate": ["run directory"],
     "evaluate missing": ["missing", "config.json", "capsjax train"],
     "evaluate missing --split": ["--split"],
@@ -300,6 +556,8 @@ BAD_WORDS = {
     "predict missing": ["no image given"],
     "predict missing image.png": ["missing", "config.json"],
     "models --jsn": ["--jsn"],
+    "routings --jsn": ["--jsn"],
+    "routings em": ["em"],
     "datasets extra": ["extra"],
 }
 
@@ -443,9 +701,15 @@ def test_a_checkpoint_that_is_not_one_is_refused(
         gc.collect()
 
 
-def in_a_process(*arguments: Any, **environment: str) -> Said:
+def in_a_process(
+    *arguments: Any,
+    start: Sequence[Any] = ("-m", "capsjax"),
+    cwd: Path | None = None,
+    **environment: str,
+) -> Said:
     done = subprocess.run(
-        [sys.executable, "-m", "capsjax", *map(str, arguments)],
+        [sys.executable, *map(str, start), *map(str, arguments)],
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=300,
@@ -587,3 +851,4 @@ def test_commands_warn_of_nothing(capsjax_command: Command) -> None:
         warnings.simplefilter("error")
         assert capsjax_command("models").status == 0
         assert capsjax_command("datasets").err == ""
+        assert capsjax_command("routings").err == ""

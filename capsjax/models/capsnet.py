@@ -93,6 +93,11 @@ class Config:
         if self.semantics not in ("paper", "official"):
             raise ValueError(f"semantics is {self.semantics!r}, expected 'paper' or 'official'")
         algorithm_of(self.routing)
+        if getattr(self.routing, "activation", "sigmoid") == "identity":
+            raise ValueError(
+                "routing.activation is 'identity', whose logits a layer has to normalise; capsnet "
+                "has no such layer: use 'sigmoid'"
+            )
         if isinstance(self.routing, dynamic.Config) and self.routing.semantics != self.semantics:
             raise ValueError(
                 f"semantics is {self.semantics!r} and routing.semantics is "

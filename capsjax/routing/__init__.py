@@ -4,6 +4,7 @@ Every file here exports ``Config``, ``init`` and ``route``, and an iterative one
 ``start``, ``step`` and ``finish``; CONTRIBUTING says what each must do.
 """
 
+import dataclasses
 import importlib
 import sys
 from types import ModuleType
@@ -53,10 +54,11 @@ def find(name: str) -> ModuleType:
         return ALGORITHMS[name]
     try:
         return _checked(importlib.import_module(name))
-    except (ImportError, ValueError, TypeError) as error:
+    except Exception as error:  # a stranger's module may raise anything
         raise ValueError(
             f"unknown routing {name!r} ({error}), expected one of: {', '.join(ALGORITHMS)}, or the "
-            "name of an importable module of your own with Config, init and route"
+            "name (without .py) of an importable module of your own with Config, init, route, "
+            "READOUT and SOURCE"
         ) from error
 
 
@@ -132,7 +134,22 @@ def algorithm_of(config: Any) -> ModuleType:
 
 
 def _checked(module: ModuleType) -> ModuleType:
-    missing = [name for name in ("Config", "init", "route") if not hasattr(module, name)]
+    wanted = ("Config", "init", "route", "READOUT", "SOURCE")
+    missing = [name for name in wanted if not hasattr(module, name)]
     if missing:
         raise ValueError(f"{module.__name__} is no routing: it has no {', '.join(missing)}")
+    config = module.Config
+    if not dataclasses.is_dataclass(config) or any(
+        field.default is field.default_factory is dataclasses.MISSING
+        for field in dataclasses.fields(config)
+    ):
+        raise ValueError(
+            f"{module.__name__}.Config is {config!r}, expected a dataclass whose fields all have a "
+            "default"
+        )
+    if config.__module__ != module.__name__:
+        raise ValueError(
+            f"{module.__name__}.Config is that of {config.__module__}: a config leads back to its "
+            "routing, so each routing has to define one of its own"
+        )
     return module

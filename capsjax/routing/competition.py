@@ -87,14 +87,15 @@ def across(index: np.ndarray, *, over: Over = "all") -> Compete:
         if over == "position":
             return jnp.where(valid, jax.nn.softmax(logits, axis=-2), 0)
         # Children first, parents last: [slots of all windows, parents].
-        flat = jnp.moveaxis(jnp.where(valid, logits, -jnp.inf), -2, -1).reshape(len(slots), -1)
+        flat = jnp.moveaxis(logits, -2, -1).reshape(len(slots), -1)
+        there = jnp.broadcast_to(jnp.asarray(held).reshape(-1, 1), flat.shape)
+        flat = jnp.where(there, flat, -jnp.inf)
         axis = None if over == "type" else -1
         largest = flat if axis is None else jnp.max(flat, axis, keepdims=True)
         largest = jax.ops.segment_max(jax.lax.stop_gradient(largest), slots, count)
         largest = jnp.where(jnp.isfinite(largest), largest, 0)  # a child that only padding names
-        exponentials = jnp.where(
-            jnp.isfinite(flat), jnp.exp(jnp.where(jnp.isfinite(flat), flat, 0) - largest[slots]), 0
-        )
+        differences = jnp.where(there, flat, 0) - jnp.where(there, largest[slots], 0)
+        exponentials = jnp.where(there, jnp.exp(differences), 0)
         total = exponentials if axis is None else jnp.sum(exponentials, axis, keepdims=True)
         total = jax.ops.segment_sum(total, slots, count)
         total = jnp.where(total > 0, total, 1)

@@ -17,7 +17,8 @@ Gradients by name:
 
   with w found by iterating its equation. It converges wherever the routing itself does, at the same
   rate. The map f is the step of the last iteration; with a tolerance an algorithm whose steps
-  differ (EM's temperature rises) stays at that of its ``num_iterations``.
+  differ (EM's temperature rises) stays at that of its ``num_iterations``, also where it continues
+  an earlier result.
 """
 
 import dataclasses
@@ -45,8 +46,8 @@ class Loop:
 
     Attributes:
         gradient: "unrolled", "last_iteration" or "implicit", as the module's docstring says.
-        tolerance: end when the largest change of a coefficient in one iteration is below this; None
-            runs the algorithm's ``num_iterations``.
+        tolerance: after ``num_iterations`` go on until the largest change of a coefficient in one
+            iteration is below this (what changes more slowly counts as at rest); None ends there.
         max_iterations: with a tolerance, or for the implicit gradient's own iteration: end after so
             many.
         unroll: up to so many iterations are unrolled when they are traced (XLA then sees that the
@@ -191,12 +192,14 @@ def _detached(routing: _Routing, inputs: Any, config: Any, trace: bool) -> Route
         before, last, change, entries = _until(routing, constant, config, trace)
         converged = change < loop.tolerance
     before = lax.stop_gradient(before)
-    kind = routing.before + jnp.minimum(last, config.num_iterations - 1)
+    kind = routing.before + last
+    if loop.tolerance is not None:
+        kind = jnp.minimum(kind, config.num_iterations - 1)
     state = routing.step(before, inputs, kind)
     if loop.gradient == "implicit":
         # As a float: an integer argument would need a gradient of a type of its own.
         state = _as_fixed_point(
-            routing.step, loop.max_iterations, state, constant, jnp.float32(kind)
+            routing.step, loop.max_iterations, state, constant, jnp.asarray(kind, float)
         )
     result = routing.finish(state, inputs)
     if trace:
@@ -211,7 +214,8 @@ def _until(
 ) -> tuple[Any, Array, Array, Trace | None]:
     """State before the last step, that step's index, its change, and the trace of all steps."""
     loop = config.loop
-    first = routing.step(routing.start(inputs), inputs, routing.before)
+    last_kind = config.num_iterations - 1  # of a result that is continued as well
+    first = routing.step(routing.start(inputs), inputs, jnp.minimum(routing.before, last_kind))
     entries = None
     if trace:
         entry = _entry(routing, first, inputs)
@@ -222,7 +226,7 @@ def _until(
 
     def advance(carry: Any) -> Any:
         _, state, iteration, _, entries = carry
-        kind = routing.before + jnp.minimum(iteration, config.num_iterations - 1)
+        kind = jnp.minimum(routing.before + iteration, last_kind)
         after = routing.step(state, inputs, kind)
         change = jnp.max(jnp.abs(after.coefficients - state.coefficients))
         if trace:
@@ -235,7 +239,9 @@ def _until(
 
     def goes_on(carry: Any) -> Array:
         _, _, iteration, change, _ = carry
-        return (change >= loop.tolerance) & (iteration < loop.max_iterations)
+        # Until then an algorithm's steps may differ, so that standing still proves nothing.
+        differing = routing.before + iteration < config.num_iterations
+        return ((change >= loop.tolerance) | differing) & (iteration < loop.max_iterations)
 
     start = advance((first, first, jnp.int32(1), jnp.inf, entries))
     before, _, iteration, change, entries = lax.while_loop(goes_on, advance, start)

@@ -30,6 +30,7 @@ USES = "votes"
 NOT_PROMISED = {
     "off child": "it looks at the votes only",
     "two groups": "normalised poses bound its logits by the votes' length",
+    "sign-blind": "the learned offset of its layer normalisation has a sign",
     "rotation": "layer normalisation subtracts the mean over the axes",
     "translation": "layer normalisation scales the votes' sum",
 }
@@ -170,11 +171,12 @@ def step(
     if state.poses is not None:
         logits = jnp.einsum(
             "...jd,...jdi->...ji",
-            state.poses.astype(votes.dtype),
+            # Scaled before the product: XLA would fuse a division after it into the softmax, where
+            # one rounding of a large logit overflows the exponential.
+            (state.poses / votes.shape[-2] ** 0.5).astype(votes.dtype),
             votes,
             preferred_element_type=working,
         )
-        logits = logits / votes.shape[-2] ** 0.5
     shape = (*votes.shape[:-2], votes.shape[-1])
     coefficients = competition.shares(logits, shape, compete, working)
     total = sums.weighted(coefficients, votes)

@@ -70,9 +70,14 @@ def agreement(
     Returns:
         One number from -1 to 1 for each set of coefficients.
     """
-    lengths = safe_norm(votes, axis=-2) * safe_norm(poses)[..., None]
-    products = jnp.einsum("...jd,...jdi->...ji", poses, votes)
-    cosines = jnp.where(lengths > 0, products / jnp.where(lengths > 0, lengths, 1), 0)
+    # Each by its own length first: the product of both may leave the range.
+    lengths, pose_lengths = (
+        safe_norm(votes, axis=-2, keepdims=True),
+        safe_norm(poses, keepdims=True),
+    )
+    vote_units = votes / jnp.where(lengths > 0, lengths, 1)
+    pose_units = poses / jnp.where(pose_lengths > 0, pose_lengths, 1)
+    cosines = jnp.einsum("...jd,...jdi->...ji", pose_units, vote_units)
     total = coefficients.sum((-2, -1))
     return (coefficients * cosines).sum((-2, -1)) / jnp.where(total > 0, total, 1)
 

@@ -27,6 +27,7 @@ SOURCE = "Mazzia, Salvetti and Chiaberge 2021, equations 5 to 8"
 READOUT = "length"
 USES = "votes"
 NOT_PROMISED = {
+    "shares": "the learned prior comes on top of the softmax",
     "translation": "squashing depends on where 0 is",
     "off child": "it looks at the votes only",
     "two groups": "one pass, and logits of a few children are small",
@@ -91,7 +92,10 @@ def route(
     prior = sums.need(params, "prior")["prior"] if config.prior else None
     working = jnp.promote_types(votes.dtype, jnp.float32)
     wide = votes.astype(working)
-    logits = jnp.einsum("...jd,...jdi->...ji", wide.sum(-1), wide) / votes.shape[-2] ** 0.5
+    # Scaled before the product: XLA would fuse a division after it into the softmax, where one
+    # rounding of a large logit overflows the exponential.
+    total = wide.sum(-1) / votes.shape[-2] ** 0.5
+    logits = jnp.einsum("...jd,...jdi->...ji", total, wide)
     coefficients = competition.shares(logits, logits.shape, compete, working)
     if prior is not None:
         coefficients = coefficients + jnp.broadcast_to(prior.astype(working), coefficients.shape)

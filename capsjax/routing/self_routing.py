@@ -25,7 +25,6 @@ SOURCE = "Hahn, Pyeon and Kim 2019, equations 2 to 5"
 READOUT = "own"
 USES = "votes, poses and activations"
 NOT_PROMISED = {
-    "uniform if identical": "its shares come from the children's poses, not from the votes",
     "two groups": "its shares come from the children's poses, not from the votes",
     "sign-blind": "its shares are a function of the children's poses, whose sign they see",
 }

@@ -8,7 +8,7 @@ from jax import Array
 from capsjax.ops.squash import safe_norm, squash
 from capsjax.types import Capsules, Routed, Trace
 
-_NOTHING = 1e-20
+_NOTHING = 1e-15
 
 
 def check_votes(votes: Array) -> None:
@@ -18,6 +18,8 @@ def check_votes(votes: Array) -> None:
             f"votes have shape {votes.shape}, expected [*windows, parents, dim, children], "
             "no axis empty"
         )
+    if not jnp.issubdtype(votes.dtype, jnp.floating):
+        raise ValueError(f"votes are {votes.dtype}, expected a float type: bfloat16, float32, ...")
 
 
 def check_children(votes: Array, children: Capsules | None, *, poses: bool = False) -> Capsules:
@@ -65,7 +67,7 @@ def weighted(coefficients: Array, votes: Array) -> Array:
 def ratio(numerator: Array, denominator: Array) -> Array:
     """A quotient that is 0, in value and in gradient, where nothing is to be divided.
 
-    That is where the denominator, a sum of activations, is below 1e-20: nothing is there, and the
+    That is where the denominator, a sum of activations, is below 1e-15: nothing is there, and the
     gradient would be on its way to infinity.
     """
     some = denominator > _NOTHING

@@ -246,11 +246,8 @@ def _assign(
     else:
         white = lax.linalg.triangular_solve(state.scale, deviations, left_side=True, lower=True)
         distances = jnp.square(white).sum(-2)
-    parent = (
-        _log_share(state.mass, config)
-        + _log_precision(state, config) / 2
-        - dim / (config.strength + state.mass) / 2
-    )
+    log_share, log_precision = _expectations(state, config)
+    parent = log_share + log_precision / 2 - dim / (config.strength + state.mass) / 2
     freedom = (_freedom(dim) + state.mass)[..., None]
     logits = parent[..., None] - freedom * distances / 2
     return competition.shares(logits, shape, compete, votes.dtype)
@@ -261,25 +258,25 @@ def _freedom(dim: int) -> float:
     return dim + 1.0
 
 
-def _log_share(mass: Array, config: Config) -> Array:
-    """E ln pi."""
-    concentration = config.concentration + mass
-    return digamma(concentration) - digamma(concentration.sum(-1, keepdims=True))
-
-
-def _log_precision(state: State, config: Config) -> Array:
-    """E ln |Lambda|."""
+def _expectations(state: State, config: Config) -> tuple[Array, Array]:
+    """E ln pi and E ln |Lambda|, ``[*windows, parents]`` each."""
     assert state.scale is not None
     assert state.mass is not None
     dim = state.scale.shape[-1]
+    concentration = config.concentration + state.mass
+    total = jnp.broadcast_to(concentration.sum(-1, keepdims=True), concentration.shape)
+    freedom = (_freedom(dim) + state.mass)[..., None]
+    lower = jnp.broadcast_to(jnp.arange(dim, dtype=freedom.dtype), (*state.mass.shape, dim))
+    # All in one: each digamma and its gradient are long series, which take seconds to compile.
+    arguments = [concentration[..., None], total[..., None], (freedom - lower) / 2]
+    digammas = digamma(jnp.concatenate(arguments, axis=-1))
     if config.covariance == "diagonal":
         log_determinant = jnp.log(state.scale).sum(-1)
     else:
         diagonal = jnp.diagonal(state.scale, axis1=-2, axis2=-1)
         log_determinant = 2 * jnp.log(diagonal).sum(-1)
-    freedom = (_freedom(dim) + state.mass)[..., None]
-    lower = jnp.broadcast_to(jnp.arange(dim, dtype=freedom.dtype), (*state.mass.shape, dim))
-    return digamma((freedom - lower) / 2).sum(-1) + dim * math.log(2) - log_determinant
+    log_precision = digammas[..., 2:].sum(-1) + dim * math.log(2) - log_determinant
+    return digammas[..., 0] - digammas[..., 1], log_precision
 
 
 def finish(
@@ -290,12 +287,13 @@ def finish(
     if state.mass is None or state.means is None or state.coefficients is None:
         raise ValueError("finish needs a state after at least one step")
     dim = votes.shape[-2]
-    entropy = dim / 2 * (1 + math.log(2 * math.pi)) - _log_precision(state, config) / 2
+    log_share, log_precision = _expectations(state, config)
+    entropy = dim / 2 * (1 + math.log(2 * math.pi)) - log_precision / 2
     beta_a, beta_u = (
         jnp.broadcast_to(params[name].astype(entropy.dtype), entropy.shape)
         for name in ("beta_a", "beta_u")
     )
-    logits = beta_a - (jnp.exp(_log_share(state.mass, config)) * entropy + beta_u)
+    logits = beta_a - (jnp.exp(log_share) * entropy + beta_u)
     activations = jax.nn.sigmoid(logits) if config.activation == "sigmoid" else logits
     return Routed(
         poses=state.means.astype(votes.dtype),

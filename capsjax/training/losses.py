@@ -51,6 +51,11 @@ class Config:
             raise ValueError(
                 f"kind is {self.kind!r}, expected 'margin' or 'negative_log_likelihood'"
             )
+        if self.kind == "negative_log_likelihood" and self.reduction == "official":
+            raise ValueError(
+                "reduction='official' is of the margin loss: leave it at 'paper' with "
+                "kind='negative_log_likelihood'"
+            )
         if not 0 <= self.negative_margin <= self.positive_margin <= 1:
             raise ValueError(
                 f"margins are {self.negative_margin} (negative) and {self.positive_margin} "

@@ -3,8 +3,8 @@
 Leave the machine alone meanwhile. Two parts: what one further iteration of dynamic routing costs at
 CapsNet's size (1,152 children, 10 parents of 16 dimensions, batch 64), in passes, a pass being one
 read-only reduction over the votes along the children, measured in turn with it; and all eight on
-one example with 32 to 100,000 children. Expected: at most 3 passes; time and memory linear in the
-children. About six minutes on 2 cores.
+one example with 32 to 100,000 children. Expected: at most 3 passes; memory linear in the children,
+time too but for a step where the votes no longer fit the caches. About three minutes on 2 cores.
 
     python -m experiments.benchmarks.routing [--json] [--quick]
 

@@ -1,5 +1,6 @@
 """Readouts: how active a routed capsule is."""
 
+import dataclasses
 import sys
 from types import ModuleType
 
@@ -46,7 +47,10 @@ def test_linear_is_one_logistic_unit_shared_by_all_capsules(routed):
 
 def test_another_word_is_refused(monkeypatch):
     module = ModuleType("strange_routing")
-    module.Config = type("Config", (), {"__module__": "strange_routing"})
+    module.Config = dataclasses.make_dataclass(
+        "Config", [], namespace={"__module__": module.__name__}
+    )
+    module.SOURCE = "nowhere"
     module.init = module.route = None
     module.READOUT = "loudness"
     monkeypatch.setitem(sys.modules, "strange_routing", module)

@@ -22,6 +22,7 @@ from capsjax.routing import (
 )
 from capsjax.routing.convergence import Loop
 from tests.conftest import bare, bare_config
+from tests.routing.quick import jit
 
 PARENTS, DIM, CHILDREN, CHILD_DIM = 3, 4, 8, 5
 ITERATIVE = {
@@ -129,7 +130,7 @@ def test_scanned_iterations_equal_unrolled_ones(name, x64):
     (votes, children), _ = inputs()
     params = params_of(ITERATIVE[name])
     results = [
-        jax.jit(partial(route, with_loop(ITERATIVE[name], num_iterations=4, unroll=unroll)))(
+        jit(partial(route, with_loop(ITERATIVE[name], num_iterations=4, unroll=unroll)))(
             votes, children, params
         )
         for unroll in (0, 100)
@@ -144,10 +145,10 @@ def test_every_entry_of_one_long_trace_is_a_run_of_that_length(name, x64):
     (votes, children), _ = inputs()
     config, params = ITERATIVE[name], params_of(ITERATIVE[name])
     long = convergence.extrapolate(config, 50)
-    trace = jax.jit(partial(route, long, trace=True))(votes, children, params).trace
+    trace = jit(partial(route, long, trace=True))(votes, children, params).trace
     for count in (1, 3, 10):
         short = convergence.extrapolate(config, count)
-        alone = jax.jit(partial(route, short))(votes, children, params)
+        alone = jit(partial(route, short))(votes, children, params)
         for name_ in ("coefficients", "poses", "activations"):
             entry = jax.tree.map(lambda x, k=count: x[k - 1], getattr(trace, name_))
             chex.assert_trees_all_close(entry, getattr(alone, name_), rtol=1e-9, atol=1e-12)
@@ -160,7 +161,7 @@ def test_a_tolerance_ends_the_iteration_and_says_so(name, x64):
     params = params_of(CONVERGENT[name])
     loop = {"gradient": "last_iteration", "tolerance": 1e-6, "max_iterations": 60}
     config = with_loop(CONVERGENT[name], **loop)
-    routed = jax.jit(partial(route, config, trace=True))(votes, children, params)
+    routed = jit(partial(route, config, trace=True))(votes, children, params)
     count = int(routed.iterations)
     assert bool(routed.converged)
     assert 2 < count < 60
@@ -176,10 +177,10 @@ def test_a_tolerance_that_is_not_reached_is_said_too(x64):
     (votes, children), _ = inputs("uniform")
     loop = {"gradient": "last_iteration", "tolerance": 1e-12, "max_iterations": 4}
     config = with_loop(dynamic.Config(), **loop)
-    routed = jax.jit(partial(route, config))(votes, children, {})
+    routed = jit(partial(route, config))(votes, children, {})
     assert not bool(routed.converged)
     assert int(routed.iterations) == 4
-    plain = jax.jit(partial(route, dynamic.Config(num_iterations=4)))(votes, children, {})
+    plain = jit(partial(route, dynamic.Config(num_iterations=4)))(votes, children, {})
     np.testing.assert_allclose(routed.poses, plain.poses, rtol=1e-10)
 
 
@@ -189,8 +190,8 @@ def test_each_example_of_a_batch_ends_by_itself(x64):
     batch = [inputs(kind, seed)[0] for seed, kind in enumerate(("clustered", "uniform"))]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch)
     run = partial(route, config, params=params)
-    together = jax.jit(jax.vmap(run))(*stacked)
-    counts = [int(jax.jit(run)(*one).iterations) for one in batch]
+    together = jit(jax.vmap(run))(*stacked)
+    counts = [int(jit(run)(*one).iterations) for one in batch]
     assert together.iterations.tolist() == counts
     assert len(set(counts)) == 2
 
@@ -200,11 +201,39 @@ def test_a_run_that_goes_on_counts_on(x64):
     params, once = params_of(em.Config()), em.Config(num_iterations=1)
     routed = None
     for count in (1, 2, 3):
-        routed = jax.jit(partial(route, once))(votes, children, params, initial=routed)
+        routed = jit(partial(route, once))(votes, children, params, initial=routed)
         assert int(routed.iterations) == count
-    expected = jax.jit(partial(route, em.Config()))(votes, children, params)
+    expected = jit(partial(route, em.Config()))(votes, children, params)
     # The temperature is a function of the count.
     np.testing.assert_allclose(routed.activations, expected.activations, rtol=1e-12)
+
+
+def test_a_result_that_has_converged_is_continued_at_the_same_temperature(x64):
+    (votes, children), _ = inputs()
+    loop = {"gradient": "last_iteration", "tolerance": 1e-8}
+    # At a final temperature of 1 the activations show which iteration's temperature they have.
+    config = with_loop(em.Config(final_inverse_temperature=1.0), **loop)
+    run = jit(partial(route, config, params=params_of(config)))
+    first = run(votes, children)
+    second = run(votes, children, initial=first)
+    assert int(second.iterations) == int(first.iterations) + 2
+    np.testing.assert_allclose(second.activations, first.activations, atol=1e-7)
+    np.testing.assert_allclose(second.poses, first.poses, atol=1e-7)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_last_iteration_s_gradient_has_the_same_trace(count, x64):
+    (votes, children), _ = inputs()
+    plain = em.Config(num_iterations=count)
+    config = with_loop(plain, gradient="last_iteration")
+    found, expected = (
+        jit(partial(route, each, params=params_of(each), trace=True))(votes, children)
+        for each in (config, plain)
+    )
+    assert len(found.trace.poses) == count
+    chex.assert_trees_all_close(found.trace, expected.trace, rtol=1e-12)
+    assert int(found.iterations) == count
+    assert found.converged is None
 
 
 # Gradients
@@ -215,7 +244,7 @@ def test_gradients_equal_finite_differences(name, x64):
     config = ITERATIVE.get(name) or routing.find(name).Config()
     (votes, children), _ = inputs("uniform")
     check_grads(
-        jax.jit(partial(loss, config)), (votes, children, params_of(config)), order=1,
+        jit(partial(loss, config)), (votes, children, params_of(config)), order=1,
         modes=["rev"], rtol=1e-3,
     )  # fmt: skip
 
@@ -238,7 +267,7 @@ def test_the_last_iteration_s_gradient_takes_the_state_before_it_as_constant(nam
 
     own = with_loop(three, gradient="last_iteration")
     found, expected, unrolled = (
-        jax.jit(jax.value_and_grad(function, argnums=(0, 1, 2)))(votes, children, params)
+        jit(jax.value_and_grad(function, argnums=(0, 1, 2)))(votes, children, params)
         for function in (partial(loss, own), by_hand, partial(loss, three))
     )
     chex.assert_trees_all_close(found, expected, rtol=1e-9, atol=1e-12)
@@ -267,13 +296,13 @@ def test_the_implicit_gradient_is_that_of_a_long_run(name, x64):
 
     own = with_loop(config, gradient="implicit", tolerance=1e-13)
     found, expected = (
-        jax.jit(jax.value_and_grad(function, argnums=(0, 1, 2)))(votes, children, params)
+        jit(jax.value_and_grad(function, argnums=(0, 1, 2)))(votes, children, params)
         for function in (partial(loss, own), long)
     )
     chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=1e-8)
 
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), (votes, children))
-    mapped = jax.jit(jax.vmap(jax.grad(partial(loss, own)), in_axes=(0, 0, None)))(*batch, params)
+    mapped = jit(jax.vmap(jax.grad(partial(loss, own)), in_axes=(0, 0, None)))(*batch, params)
     np.testing.assert_allclose(mapped[1], found[1][0], rtol=1e-9, atol=1e-12)
 
 
@@ -294,7 +323,7 @@ def test_it_converges(name, x64):
     params = params_of(CONVERGENT[name])
     for place, tolerance in enumerate((1e-3, 1e-6)):
         config = with_loop(CONVERGENT[name], gradient="last_iteration", tolerance=tolerance)
-        run = jax.jit(jax.vmap(partial(route, config), in_axes=(0, 0, None)))
+        run = jit(jax.vmap(partial(route, config), in_axes=(0, 0, None)))
         for kind, bounds in BOUNDS[name].items():
             routed = run(*drawn(kind, 40), params)
             assert np.all(routed.converged), kind
@@ -307,7 +336,7 @@ def test_dynamic_polarises_instead(kind, x64):
     config = dynamic.Config(num_iterations=30)
     votes, children = drawn(kind, 40)
     run = jax.vmap(lambda v, c: route(config, v, c, {}, trace=True).trace.coefficients)
-    coefficients = jax.jit(run)(votes, children)
+    coefficients = jit(run)(votes, children)
     entropy, polarisation = measures.entropy(coefficients), measures.polarisation(coefficients)
     assert np.all(entropy[:, -1] < 0.5 * entropy[:, 0])
     assert np.all(polarisation[:, -1] > polarisation[:, 0])

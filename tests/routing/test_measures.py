@@ -97,3 +97,10 @@ def test_by_iteration_has_every_measure_of_a_trace(random):
     }
     expected = measures.agreement(trace.coefficients[2], votes, trace.poses[2])
     np.testing.assert_allclose(found["agreement"][2], expected, rtol=1e-6)
+
+
+def test_agreement_does_not_depend_on_the_length_of_votes_and_poses():
+    votes, poses = jnp.ones((2, 3, 4)), jnp.ones((2, 3))
+    for scale in (1e-30, 1e-15, 1.0, 1e30):
+        found = measures.agreement(jnp.full((2, 4), 0.5), scale * votes, scale * poses)
+        assert float(found) == pytest.approx(1, rel=1e-5), scale

@@ -1,6 +1,7 @@
 """What single routings promise beyond the conformance kit, and where a promise ends."""
 
 from functools import partial
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsjax import Capsules, testing
-from capsjax.routing import dynamic, em, self_attention, self_routing, uniform, variational_bayes
+from capsjax import Capsules, routing, testing
+from capsjax.routing import (
+    convergence,
+    dynamic,
+    em,
+    self_attention,
+    self_routing,
+    uniform,
+    variational_bayes,
+)
+from tests.conftest import bare
 from tests.reference import em as reference
 
 PARENTS, CHILDREN = 3, 8
@@ -237,3 +247,75 @@ def test_one_iteration_of_dynamic_is_uniform(random, x64):
     control = uniform.route(votes)
     np.testing.assert_allclose(once.poses, control.poses, rtol=1e-12)
     np.testing.assert_allclose(once.coefficients, control.coefficients, rtol=1e-12)
+
+
+# What reviews found
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", ["self_attention", "inverted_attention"])
+@pytest.mark.parametrize("dim", [5, 8])
+def test_long_votes_of_any_dimension_stay_finite(name, dim):
+    """Where the root of the dimension is no power of two, too; 1e13 ** 2 * 16 * 24 < 3e38."""
+    module = routing.find(name)
+    config, count = module.Config(), 24
+    params = module.init(
+        config, jax.random.key(0), parents=PARENTS, dim=dim, children=count, child_dim=5
+    )
+    run = jax.jit(
+        jax.value_and_grad(lambda v: jnp.sum(module.route(v, None, params, config).poses))
+    )
+    for scale in (1e2, 1e4, 1e6, 1e10, 1e13):
+        votes = scale * np.random.default_rng(0).normal(size=(PARENTS, dim, count))
+        value, gradient = run(jnp.asarray(votes, jnp.float32))
+        assert np.isfinite(value), scale
+        assert np.all(np.isfinite(gradient)), scale
+
+
+@pytest.mark.parametrize("name", ["em", "variational_bayes", "self_routing"])
+def test_faint_children_have_finite_gradients(name, random):
+    module = routing.find(name)
+    config = module.Config()
+    params = module.init(
+        config, jax.random.key(0), parents=PARENTS, dim=4, children=CHILDREN, child_dim=5
+    )
+    votes = jnp.asarray(random.normal(size=(PARENTS, 4, CHILDREN)), jnp.float32)
+    poses = jnp.asarray(random.normal(size=(CHILDREN, 5)), jnp.float32)
+
+    def total(activations):
+        routed = module.route(votes, Capsules(poses, activations), params, config)
+        return jnp.sum(routed.poses) + jnp.sum(routed.activations)
+
+    run = jax.jit(jax.value_and_grad(total))
+    for activation in 10.0 ** np.arange(-38, 0):
+        value, gradient = run(jnp.full(CHILDREN, activation, jnp.float32))
+        assert np.isfinite(value), activation
+        assert np.all(np.isfinite(gradient)), activation
+
+
+def test_em_at_a_tolerance_reaches_its_last_temperature(x64):
+    """Equal votes for two parents: their shares stand still until the activations matter."""
+    votes = jnp.zeros((2, 4, CHILDREN))
+    children = Capsules(jnp.zeros((CHILDREN, 5)), jnp.ones(CHILDREN))
+    params = {"beta_a": jnp.array([0.0, 100.0]), "beta_u": jnp.zeros(2)}
+    loop = convergence.Loop("last_iteration", tolerance=1e-3)
+    config = em.Config(num_iterations=10, loop=loop)
+    found = em.route(votes, children, params, config)
+    assert int(found.iterations) >= 10
+    expected = em.route(votes, children, params, em.Config(num_iterations=10))
+    # At least as far as the fixed count.
+    assert found.activations[1] >= expected.activations[1] - 1e-12
+
+
+def test_integers_are_no_votes():
+    for module in routing.ALGORITHMS.values():
+        with pytest.raises(ValueError, match="votes are int32, expected a float type"):
+            bare(module.route)(jnp.ones((3, 4, 5), jnp.int32))
+
+
+def test_a_module_with_another_routing_s_config_is_refused():
+    module = ModuleType("borrowed")
+    module.Config, module.init, module.route = dynamic.Config, dynamic.init, dynamic.route
+    module.READOUT, module.SOURCE = dynamic.READOUT, dynamic.SOURCE
+    with pytest.raises(ValueError, match=r"borrowed\.Config is that of capsjax\.routing\.dynamic"):
+        bare(routing.config_of)(module)

@@ -11,11 +11,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flax import nnx
 
 import capsjax
 from capsjax import data, models
 from capsjax.models import capsnet
-from capsjax.routing import dynamic
+from capsjax.routing import (
+    ALGORITHMS,
+    convergence,
+    dynamic,
+    em,
+    inverted_attention,
+    random_coupling,
+    self_attention,
+    self_routing,
+    uniform,
+    variational_bayes,
+)
 from capsjax.training import Config, losses, metric_log, run
 from tests.training.small import (
     NARROW,
@@ -130,6 +142,19 @@ def test_the_same_settings_give_the_same_bits(
     assert again[1].error == trained[1].error
 
 
+@pytest.mark.skipif(not hasattr(nnx, "set_graph_mode"), reason="a Flax without two modes")
+def test_nnx_s_tree_mode_gives_the_same_bits(
+    trained: Any, dataset: data.Dataset, tmp_path: Path
+) -> None:
+    with nnx.set_graph_mode(False):
+        again = train(dataset, tmp_path)
+        assert not nnx.set_graph_mode.current_value()
+    losses = [entry["loss"] for entry in again[0].history if entry["split"] == "train"]
+    assert len(losses) == 8
+    assert again[0].history == trained[0].history
+    assert_same_bits(again[0].state, trained[0].state)
+
+
 def test_a_loaded_run_has_the_best_parameters_and_predicts_alike(trained: Any) -> None:
     result, evaluation, _, workdir = trained
     loaded = capsjax.load(workdir)
@@ -180,6 +205,20 @@ CHANGES = {
         r"\[16\]",
         r"\[16, 4\]",
     ),
+    "model_config.routing.num_iterations": (
+        {"model_config": replace(NARROW, routing=dynamic.Config(num_iterations=2))},
+        "3",
+        "2",
+    ),
+    "model_config.routing.loop.gradient": (
+        {
+            "model_config": replace(
+                NARROW, routing=dynamic.Config(loop=convergence.Loop(gradient="last_iteration"))
+            )
+        },
+        "'unrolled'",
+        "'last_iteration'",
+    ),
     "dataset": ({"dataset": "other"}, "'digits'", "'other'"),
     "training.epochs": ({"training": replace(TRAINING, epochs=1)}, "2", "1"),
 }
@@ -208,6 +247,18 @@ def test_all_differences_are_named(trained: Any, dataset: data.Dataset) -> None:
     for name in ("training.seed", "training.shift", "model_config.class_dim"):
         assert name in str(error.value)
     assert "training.epochs" not in str(error.value)
+
+
+def test_another_routing_is_named_with_the_choices_that_only_one_has(
+    trained: Any, dataset: data.Dataset
+) -> None:
+    other = replace(SETTINGS, model_config=replace(NARROW, routing=self_attention.Config()))
+    with pytest.raises(ValueError, match="another config") as error:
+        train(dataset, trained[-1], other)
+    said = str(error.value)
+    assert "routing.algorithm is 'dynamic' there and 'self_attention' here" in said
+    assert "routing.num_iterations is 3 there and None here" in said
+    assert "routing.prior is None there and True here" in said
 
 
 def test_a_run_is_finished_for_its_own_settings_only(trained: Any, tmp_path: Path) -> None:
@@ -370,6 +421,80 @@ def test_settings_survive_json(settings: run.Settings) -> None:
     found = run.from_json(run.Settings, json.loads(text), {"model_config": capsnet.Config})
     assert found == settings
     assert hash(found.training) == hash(settings.training)
+
+
+LOOP = convergence.Loop(gradient="implicit", tolerance=1e-4, max_iterations=50)
+CHOICES = {
+    "dynamic": dynamic.Config(
+        num_iterations=5,
+        bias=True,
+        loop=convergence.Loop(gradient="last_iteration", unroll=2, checkpoint=True),
+    ),
+    "em": em.Config(semantics="official", minimum_variance=0.25, loop=LOOP),
+    "variational_bayes": variational_bayes.Config(covariance="full", strength=0.5, loop=LOOP),
+    "self_attention": self_attention.Config(prior=False),
+    "self_routing": self_routing.Config(),
+    "inverted_attention": inverted_attention.Config(num_iterations=1, loop=LOOP),
+    "uniform": uniform.Config(),
+    "random_coupling": random_coupling.Config(seed=2**32 - 1),
+}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_settings_with_any_routing_survive_json(name: str) -> None:
+    for config in (ALGORITHMS[name].Config(), CHOICES[name]):
+        settings = replace(SETTINGS, model_config=replace(NARROW, routing=config))
+        values = json.loads(json.dumps(run.to_json(settings)))
+        assert values["model_config"]["routing"]["algorithm"] == name
+        found = run.from_json(run.Settings, values, {"model_config": capsnet.Config})
+        assert found == settings
+        assert type(found.model_config.routing) is type(config)
+        assert hash(found.model_config) == hash(settings.model_config)
+
+
+def test_a_routing_as_json_is_its_name_and_its_choices() -> None:
+    values = run.to_json(replace(NARROW, routing=CHOICES["em"]))
+    assert values["routing"] == {
+        "algorithm": "em",
+        "num_iterations": 3,
+        "semantics": "official",
+        "final_inverse_temperature": 0.01,
+        "minimum_variance": 0.25,
+        "loop": {
+            "gradient": "implicit",
+            "tolerance": 1e-4,
+            "max_iterations": 50,
+            "unroll": 8,
+            "checkpoint": False,
+        },
+    }
+
+
+BAD_ROUTINGS: dict[str, tuple[Any, str]] = {
+    "an unknown algorithm": ({"algorithm": "dynamics"}, r"unknown routing 'dynamics'.*dynamic, em"),
+    "a module that is none": ({"algorithm": "json"}, "json is no routing"),
+    "no algorithm": ({"num_iterations": 3}, r"config\.json.*'algorithm'"),
+    "an algorithm of no name": ({"algorithm": 5}, r"config\.json"),
+    "another algorithm's field": ({"algorithm": "em", "leaky": True}, "unknown fields: leaky"),
+    "a value out of range": ({"algorithm": "em", "num_iterations": 0}, "num_iterations is 0"),
+    "a loop out of range": ({"algorithm": "em", "loop": {"unroll": -1}}, "unroll is -1"),
+    "a loop that is none": ({"algorithm": "em", "loop": 3}, r"config\.json.*3 is no .*Loop"),
+    "a name alone": ("em", "routing is 'em', expected an instance"),
+}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("what", BAD_ROUTINGS)
+def test_a_config_with_a_bad_routing_is_a_value_error_that_names_it(
+    tmp_path: Path, what: str
+) -> None:
+    values, message = BAD_ROUTINGS[what]
+    config = run.to_json(SETTINGS)
+    config["model_config"]["routing"] = values
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        capsjax.load(tmp_path)
 
 
 @pytest.mark.core
