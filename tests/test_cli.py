@@ -502,6 +502,32 @@ def test_a_routing_of_the_user_s_own_trains_from_where_its_file_is(
     assert "'theirs.own'" in said.err
 
 
+FIELD = "    divisor: float = 4.0\n"
+SLIPS = {
+    "a slip of the pen": (OWN + "def route(:", ["syntax", "slip.py"]),
+    "a name that there is not": (OWN + "squsah", ["squsah"]),
+    "an import that there is not": (OWN + "import nowhere_at_all", ["nowhere_at_all"]),
+    "no config": (OWN.replace("class Config", "class Choices"), ["Config"]),
+    "a field without a default": (OWN.replace(FIELD, "    divisor: float\n"), ["divisor"]),
+    "another's config": (OWN + "from capsjax.routing.em import Config", ["capsjax.routing.em"]),
+}
+
+
+@pytest.mark.parametrize("what", SLIPS)
+def test_a_slip_in_a_routing_of_the_user_s_own_gets_one_line(
+    what: str, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, parts = SLIPS[what]
+    (tmp_path / "slip.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "slip", raising=False)
+    said = refused("train", "--routing", "slip", "--workdir", tmp_path / "run")
+    sys.modules.pop("slip", None)
+    for part in (*parts, "'slip'"):
+        assert part in said
+    assert not (tmp_path / "run").exists()
+
+
 # Bad input
 
 BAD_WORDS = {

@@ -62,7 +62,10 @@ class Config(dynamic.Config):
     """Of no algorithm: where it is defined, nothing routes."""
 
 
-@pytest.mark.parametrize("stranger", [3, None, Config(), dynamic.Config, object()])
+Narrower = type("Narrower", (dynamic.Config,), {"__module__": dynamic.__name__})
+
+
+@pytest.mark.parametrize("stranger", [3, None, Config(), Narrower(), dynamic.Config, object()])
 def test_what_is_no_config_is_refused(stranger):
     for function in (routing.algorithm_of, routing.name_of, routing.config_of):
         with pytest.raises(ValueError, match=r"is no routing: it has|routing is .*an instance of"):

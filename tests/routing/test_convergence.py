@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from capsjax import Capsules, routing, testing
 from capsjax.routing import (
@@ -209,7 +208,7 @@ def test_a_run_that_goes_on_counts_on(x64):
 
 
 def test_a_result_that_has_converged_is_continued_at_the_same_temperature(x64):
-    (votes, children), _ = inputs()
+    (votes, children), _ = inputs("uniform")
     loop = {"gradient": "last_iteration", "tolerance": 1e-8}
     # At a final temperature of 1 the activations show which iteration's temperature they have.
     config = with_loop(em.Config(final_inverse_temperature=1.0), **loop)
@@ -219,6 +218,14 @@ def test_a_result_that_has_converged_is_continued_at_the_same_temperature(x64):
     assert int(second.iterations) == int(first.iterations) + 2
     np.testing.assert_allclose(second.activations, first.activations, atol=1e-7)
     np.testing.assert_allclose(second.poses, first.poses, atol=1e-7)
+    # Broken off after three iterations and continued, it takes the same steps.
+    brief = with_loop(config, **loop, max_iterations=3)
+    broken_off = jit(partial(route, brief, params=params_of(config)))(votes, children)
+    assert not bool(broken_off.converged)
+    third = run(votes, children, initial=broken_off)
+    assert int(third.iterations) == int(first.iterations) > 6
+    np.testing.assert_allclose(third.poses, first.poses, rtol=1e-12)
+    np.testing.assert_allclose(third.activations, first.activations, rtol=1e-12)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -239,14 +246,29 @@ def test_the_last_iteration_s_gradient_has_the_same_trace(count, x64):
 # Gradients
 
 
-@pytest.mark.parametrize("name", [*ITERATIVE, "self_attention", "self_routing", "uniform"])
+@pytest.mark.parametrize(
+    "name", [*ITERATIVE, "self_attention", "self_routing", "uniform", "random_coupling"]
+)
 def test_gradients_equal_finite_differences(name, x64):
     config = ITERATIVE.get(name) or routing.find(name).Config()
-    (votes, children), _ = inputs("uniform")
-    check_grads(
-        jit(partial(loss, config)), (votes, children, params_of(config)), order=1,
-        modes=["rev"], rtol=1e-3,
-    )  # fmt: skip
+    (votes, children), random = inputs("uniform")
+
+    def direction(tree):
+        return jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape)), tree)
+
+    def moved(tree, by, length):
+        return jax.tree.map(lambda x, d: x + length * d, tree, by)
+
+    params = params_of(config)
+    point = (votes, children, moved(params, direction(params), 0.1))
+    run = jit(jax.value_and_grad(partial(loss, config), argnums=(0, 1, 2)))
+    gradient = run(*point)[1]
+    for _ in range(3):
+        along = direction(point)
+        ahead, behind = (run(*moved(point, along, step))[0] for step in (1e-5, -1e-5))
+        products = jax.tree.map(jnp.vdot, gradient, along)
+        slope = float(jax.tree.reduce(jnp.add, products))
+        np.testing.assert_allclose(slope, (ahead - behind) / 2e-5, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.core

@@ -85,7 +85,6 @@ def statuses(report):
 # What the library's routings promise
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", routing.ALGORITHMS)
 def test_every_algorithm_keeps_its_promises(name):
     module = routing.ALGORITHMS[name]
