@@ -52,7 +52,7 @@ def eager(subject: Subject) -> None:
     (_, (compiled, state)), _ = subject.differentiated(*inputs)
     same_outcome(outcome(routed), compiled, "eagerly and compiled")
     same_state(routed.state, state, "eagerly and compiled")
-    same(routed.votes, inputs[0], "votes as they went in and came back", tolerance=0)
+    same(routed.votes, inputs[0], "votes as they went in and came back", tolerance=0.0)
 
 
 def finite(subject: Subject) -> None:
@@ -148,7 +148,7 @@ def trace(subject: Subject) -> None:
     (_, (found, state)), _ = subject.differentiated(*inputs)
     same_outcome(outcome(traced), found, "with and without a trace")
     same_state(traced.state, state, "with and without a trace")
-    same(traced.votes, inputs[0], "votes as they went in and came back", tolerance=0)
+    same(traced.votes, inputs[0], "votes as they went in and came back", tolerance=0.0)
     count = _length(subject.config)
     for name in Outcome._fields:
         entries, last = getattr(traced.trace, name), getattr(traced, name)
