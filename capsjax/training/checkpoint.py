@@ -29,7 +29,11 @@ class Checkpoints:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         try:
-            self._manager = ocp.CheckpointManager(directory.resolve(), options=_options())
+            self._manager = ocp.CheckpointManager(
+                directory.resolve(),
+                options=_options(),
+                item_handlers=ocp.StandardCheckpointHandler(),
+            )
         except OSError:
             raise
         except Exception as error:  # it reads the metadata of all checkpoints
@@ -92,6 +96,9 @@ class Checkpoints:
             for name, leaf in _flatten(like).items()
         }
         try:
+            # Compared before a byte is read: a restore that fails midway leaves reads behind.
+            found = self._manager.item_metadata(step)
+            _compare({name: tuple(leaf.shape) for name, leaf in expected.items()}, found)
             saved = self._manager.restore(step, args=ocp.args.StandardRestore(expected))
         # Orbax and the storage below it raise many types for a damaged folder.
         except Exception as error:
@@ -125,6 +132,16 @@ def _options() -> ocp.CheckpointManagerOptions:
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(_KEPT), best]),
         enable_async_checkpointing=False,
     )
+
+
+def _compare(expected: dict[str, tuple[int, ...]], found: Any) -> None:
+    if found is None:
+        raise ValueError("its list of arrays is missing")
+    saved = {name: tuple(array.shape) for name, array in found.tree.items()}
+    for name in expected | saved:
+        if expected.get(name) != saved.get(name):
+            wanted, has = (f"{name} {d[name]}" if name in d else "none" for d in (expected, saved))
+            raise ValueError(f"expected {wanted}, found {has}")
 
 
 def _flatten(tree: Any) -> dict[str, Any]:
