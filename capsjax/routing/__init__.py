@@ -6,6 +6,7 @@ Every file here exports ``Config``, ``init`` and ``route``, and an iterative one
 
 import dataclasses
 import importlib
+import inspect
 import sys
 from types import ModuleType
 from typing import Any
@@ -57,8 +58,8 @@ def find(name: str) -> ModuleType:
     except Exception as error:  # a stranger's module may raise anything
         raise ValueError(
             f"unknown routing {name!r} ({error}), expected one of: {', '.join(ALGORITHMS)}, or the "
-            "name (without .py) of an importable module of your own with Config, init, route, "
-            "READOUT and SOURCE"
+            "name (without .py) of a module of your own with Config, init, route, READOUT and "
+            "SOURCE, in the current folder or on PYTHONPATH"
         ) from error
 
 
@@ -138,6 +139,13 @@ def _checked(module: ModuleType) -> ModuleType:
     missing = [name for name in wanted if not hasattr(module, name)]
     if missing:
         raise ValueError(f"{module.__name__} is no routing: it has no {', '.join(missing)}")
+    try:
+        inspect.signature(module.route).bind(*range(4), compete=None, initial=None, trace=False)
+    except TypeError as error:
+        raise ValueError(
+            f"{module.__name__}.route cannot be called as expected ({error}): it takes votes, "
+            "children, params and config, and the keywords compete, initial and trace"
+        ) from error
     config = module.Config
     if not dataclasses.is_dataclass(config) or any(
         field.default is field.default_factory is dataclasses.MISSING

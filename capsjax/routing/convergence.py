@@ -16,9 +16,10 @@ Gradients by name:
       w = v + \frac{\partial f}{\partial z}^T w,
 
   with w found by iterating its equation. It converges wherever the routing itself does, at the same
-  rate. The map f is the step of the last iteration; with a tolerance an algorithm whose steps
-  differ (EM's temperature rises) stays at that of its ``num_iterations``, also where it continues
-  an earlier result.
+  rate; where ``max_iterations`` ends it before, the gradient is that of so many iterations. The map
+  f is the step of the last iteration; with a tolerance an algorithm whose steps differ (EM's
+  temperature rises) stays at that of its ``num_iterations``, also where it continues an earlier
+  result.
 """
 
 import dataclasses
@@ -45,7 +46,8 @@ class Loop:
     """How an iterative routing is run.
 
     Attributes:
-        gradient: "unrolled", "last_iteration" or "implicit", as the module's docstring says.
+        gradient: "unrolled" (through all iterations), "last_iteration" (through that one only) or
+            "implicit" (of the fixed point; needs a tolerance).
         tolerance: after ``num_iterations`` go on until the largest change of a coefficient in one
             iteration is below this (what changes more slowly counts as at rest); None ends there.
         max_iterations: with a tolerance, or for the implicit gradient's own iteration: end after so
@@ -74,8 +76,9 @@ class Loop:
         if self.tolerance is not None and not self.tolerance > 0:
             raise ValueError(f"tolerance is {self.tolerance}, expected a positive number or None")
         for name, low in (("max_iterations", 2), ("unroll", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least {low}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < low:
+                raise ValueError(f"{name} is {value!r}, expected a whole number from {low} on")
         if self.tolerance is not None and self.gradient == "unrolled":
             raise ValueError(
                 "gradient='unrolled' with a tolerance: no reverse mode runs through a while loop; "
@@ -131,9 +134,14 @@ def run(
     Returns:
         What ``finish`` makes of the last state, with ``trace`` (if asked for), ``iterations`` and,
         with a tolerance, ``converged`` filled in.
+
+    Raises:
+        ValueError: ``initial`` is of another routing, or of votes of another shape.
     """
     loop = config.loop
     inputs = (votes, children, params)
+    if initial is not None:
+        _check_initial(initial, type(start(*inputs, config, None)), votes)
 
     before = 0 if initial is None or initial.iterations is None else initial.iterations
 
@@ -152,6 +160,19 @@ def run(
             trace=entries, iterations=jnp.int32(before + config.num_iterations)
         )
     return _detached(routing, inputs, config, trace)
+
+
+def _check_initial(initial: Routed, state: type, votes: Array) -> None:
+    if type(initial.state) is not state:
+        raise ValueError(
+            f"initial has a state of {type(initial.state).__module__}, expected an earlier result "
+            f"of this routing, with one of {state.__module__}"
+        )
+    if initial.poses.shape != votes.shape[:-1]:
+        raise ValueError(
+            f"initial has poses of shape {initial.poses.shape}, expected {votes.shape[:-1]} for "
+            f"votes of shape {votes.shape}"
+        )
 
 
 def _fixed(
@@ -198,9 +219,10 @@ def _detached(routing: _Routing, inputs: Any, config: Any, trace: bool) -> Route
     state = routing.step(before, inputs, kind)
     if loop.gradient == "implicit":
         # As a float: an integer argument would need a gradient of a type of its own.
-        state = _as_fixed_point(
-            routing.step, loop.max_iterations, state, constant, jnp.asarray(kind, float)
-        )
+        arguments = (state, constant, jnp.asarray(kind, float))
+        # What ``compete`` closes over becomes an argument, whose gradient the step above carries.
+        step, closed_over = jax.closure_convert(routing.step, *arguments)
+        state = _as_fixed_point(step, loop.max_iterations, *arguments, closed_over)
     result = routing.finish(state, inputs)
     if trace:
         ending = _entry(routing, lax.stop_gradient(state), constant)
@@ -250,28 +272,38 @@ def _until(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _as_fixed_point(
-    step: Callable, max_iterations: int, state: Any, inputs: Any, iteration: Array
+    step: Callable,
+    max_iterations: int,
+    state: Any,
+    inputs: Any,
+    iteration: Array,
+    closed_over: list[Array],
 ) -> Any:
     """The state as it is; its gradient v becomes the implicit function theorem's w.
 
     Applied to the outcome of one step, whose own gradient then turns w into the inputs'.
     """
-    del step, max_iterations, inputs, iteration
+    del step, max_iterations, inputs, iteration, closed_over
     return state
 
 
 def _fixed_point_forward(
-    step: Callable, max_iterations: int, state: Any, inputs: Any, iteration: Array
+    step: Callable,
+    max_iterations: int,
+    state: Any,
+    inputs: Any,
+    iteration: Array,
+    closed_over: list[Array],
 ) -> tuple[Any, Any]:
     del step, max_iterations
-    return state, (state, inputs, iteration)
+    return state, (state, inputs, iteration, closed_over)
 
 
 def _fixed_point_backward(
     step: Callable, max_iterations: int, residuals: Any, gradient: Any
-) -> tuple[Any, Any, Array]:
-    state, inputs, iteration = residuals
-    _, pull = jax.vjp(lambda state: step(state, inputs, iteration), state)
+) -> tuple[Any, Any, Array, list[Array]]:
+    state, inputs, iteration, closed_over = residuals
+    _, pull = jax.vjp(lambda state: step(state, inputs, iteration, *closed_over), state)
 
     def improve(carry: Any) -> Any:
         weights, _, count = carry
@@ -286,7 +318,7 @@ def _fixed_point_backward(
         improve,
         (gradient, infinite, 0),
     )
-    return weights, jax.tree.map(jnp.zeros_like, inputs), jnp.zeros_like(iteration)
+    return weights, *jax.tree.map(jnp.zeros_like, (inputs, iteration, closed_over))
 
 
 _as_fixed_point.defvjp(_fixed_point_forward, _fixed_point_backward)

@@ -140,7 +140,8 @@ def route(
         config: the routing's choices.
         compete: ``compete(logits) -> coefficients``; None is a softmax over parents (leaky if so
             configured).
-        initial: an earlier result, to continue from its logits.
+        initial: an earlier result of this routing for votes of the same shape, to continue from its
+            logits.
         trace: keep every iteration.
 
     Returns:

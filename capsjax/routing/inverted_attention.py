@@ -109,7 +109,8 @@ def route(
         params: from ``init``.
         config: the routing's choices.
         compete: ``compete(logits) -> coefficients``; None is a softmax over parents.
-        initial: an earlier result, to continue from its poses.
+        initial: an earlier result of this routing for votes of the same shape, to continue from its
+            poses.
         trace: keep every iteration.
 
     Returns:

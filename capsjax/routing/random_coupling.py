@@ -35,7 +35,7 @@ class Config:
     """Choices of random coupling.
 
     Attributes:
-        seed: of the coefficients.
+        seed: of the coefficients; a training run's own seed does not change them.
 
     Raises:
         ValueError: a seed that does not fit 32 bits.
@@ -44,14 +44,26 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}, expected 0 to {2**32 - 1}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed!r}, expected a whole number, 0 to {2**32 - 1}")
 
 
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
-    """Nothing is learned: an empty dictionary. The draw is a function of ``config.seed``."""
+    """Nothing is learned; the draw is a function of ``config.seed``.
+
+    Args:
+        config: unused here.
+        key: unused.
+        parents: unused, number of parents.
+        dim: unused, dimension of a parent's pose.
+        children: unused, number of children.
+        child_dim: unused, dimension of a child's pose.
+
+    Returns:
+        An empty dictionary.
+    """
     del config, key, parents, dim, children, child_dim
     return {}
 

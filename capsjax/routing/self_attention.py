@@ -48,7 +48,19 @@ class Config:
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
-    """Learned parameters: ``{"prior": [parents, children]}`` float32 zeros, or nothing without."""
+    """Learned parameters, one for each pair of child and parent.
+
+    Args:
+        config: the routing's choices.
+        key: unused, nothing is drawn.
+        parents: number of parents.
+        dim: unused, dimension of a parent's pose.
+        children: number of children.
+        child_dim: unused, dimension of a child's pose.
+
+    Returns:
+        ``{"prior": [parents, children]}``, float32 zeros; an empty dictionary without the prior.
+    """
     del key, dim, child_dim
     return {"prior": jnp.zeros((parents, children))} if config.prior else {}
 

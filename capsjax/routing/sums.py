@@ -12,7 +12,14 @@ _NOTHING = 1e-15
 
 
 def check_votes(votes: Array) -> None:
-    """Refuse what is not ``[*windows, parents, dim, children]``, every axis of at least one."""
+    """Refuse what are no votes.
+
+    Args:
+        votes: float ``[*windows, parents, dim, children]``, no axis empty.
+
+    Raises:
+        ValueError: fewer axes, an empty one, or another dtype.
+    """
     if votes.ndim < 3 or 0 in votes.shape:
         raise ValueError(
             f"votes have shape {votes.shape}, expected [*windows, parents, dim, children], "
@@ -23,7 +30,19 @@ def check_votes(votes: Array) -> None:
 
 
 def check_children(votes: Array, children: Capsules | None, *, poses: bool = False) -> Capsules:
-    """Refuse missing children, or other ones than those that cast the votes."""
+    """Refuse missing children, or other ones than those that cast the votes.
+
+    Args:
+        votes: ``[*windows, parents, dim, children]``.
+        children: activations ``[*windows, children]``, poses ``[*windows, children, child_dim]``.
+        poses: whether their poses are looked at, too.
+
+    Returns:
+        The children as they came.
+
+    Raises:
+        ValueError: there are none, or their shapes are not those of the votes' children.
+    """
     if children is None:
         raise ValueError(
             "this routing uses the children's own values: pass "
@@ -44,7 +63,18 @@ def check_children(votes: Array, children: Capsules | None, *, poses: bool = Fal
 
 
 def need(params: dict[str, Array] | None, *names: str) -> dict[str, Array]:
-    """Refuse parameters of which one of these is missing."""
+    """Refuse parameters of which one is missing.
+
+    Args:
+        params: what the routing's ``init`` gave, or None.
+        names: those that the routing uses.
+
+    Returns:
+        The parameters as they came, None as an empty dictionary.
+
+    Raises:
+        ValueError: one of the names is missing.
+    """
     missing = [name for name in names if name not in (params or {})]
     if missing:
         raise ValueError(
@@ -55,7 +85,16 @@ def need(params: dict[str, Array] | None, *names: str) -> dict[str, Array]:
 
 
 def weighted(coefficients: Array, votes: Array) -> Array:
-    """Sum of the votes over children, ``[*windows, parents, dim]``, in the coefficients' dtype."""
+    """Sum of the votes over children.
+
+    Args:
+        coefficients: ``[*windows, parents, children]`` float.
+        votes: ``[*windows, parents, dim, children]`` float; the product is taken in their dtype and
+            summed in the coefficients'.
+
+    Returns:
+        ``[*windows, parents, dim]`` in the coefficients' dtype.
+    """
     return jnp.einsum(
         "...ji,...jdi->...jd",
         coefficients.astype(votes.dtype),
@@ -67,8 +106,13 @@ def weighted(coefficients: Array, votes: Array) -> Array:
 def ratio(numerator: Array, denominator: Array) -> Array:
     """A quotient that is 0, in value and in gradient, where nothing is to be divided.
 
-    That is where the denominator, a sum of activations, is below 1e-15: nothing is there, and the
-    gradient would be on its way to infinity.
+    Args:
+        numerator: float, of a shape that broadcasts with the denominator's.
+        denominator: a sum of activations. Below 1e-15 nothing is there, and the gradient would be
+            on its way to infinity.
+
+    Returns:
+        The quotient.
     """
     some = denominator > _NOTHING
     return jnp.where(some, numerator / jnp.where(some, denominator, 1), 0)
@@ -81,7 +125,17 @@ def squashed(
     trace: bool,
     squash: Callable[[Array], Array] = squash,
 ) -> Routed:
-    """The result of a routing without iterations: squash the weighted sum, activate by length."""
+    """The result of a routing without iterations: squash the weighted sum, activate by length.
+
+    Args:
+        votes: ``[*windows, parents, dim, children]`` float.
+        coefficients: ``[*windows, parents, children]`` float.
+        trace: keep the one iteration.
+        squash: of the sums.
+
+    Returns:
+        The result in the votes' dtype.
+    """
     poses = squash(weighted(coefficients, votes)).astype(votes.dtype)
     return once(votes, poses, safe_norm(poses), coefficients, trace=trace)
 
@@ -89,7 +143,18 @@ def squashed(
 def once(
     votes: Array, poses: Array, activations: Array | None, coefficients: Array, *, trace: bool
 ) -> Routed:
-    """A ``Routed`` without iterations, in the votes' dtype; its trace has one entry."""
+    """A result without iterations.
+
+    Args:
+        votes: ``[*windows, parents, dim, children]`` float.
+        poses: ``[*windows, parents, dim]`` float.
+        activations: ``[*windows, parents]`` float, or None.
+        coefficients: ``[*windows, parents, children]`` float.
+        trace: keep the one iteration.
+
+    Returns:
+        A ``Routed`` in the votes' dtype, without state; its trace has one entry or is None.
+    """
     entry = Trace(
         coefficients.astype(votes.dtype),
         poses.astype(votes.dtype),

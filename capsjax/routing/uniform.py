@@ -33,7 +33,19 @@ class Config:
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
-    """Nothing is learned: an empty dictionary."""
+    """Nothing is learned.
+
+    Args:
+        config: unused here.
+        key: unused.
+        parents: unused, number of parents.
+        dim: unused, dimension of a parent's pose.
+        children: unused, number of children.
+        child_dim: unused, dimension of a child's pose.
+
+    Returns:
+        An empty dictionary.
+    """
     del config, key, parents, dim, children, child_dim
     return {}
 

@@ -78,7 +78,7 @@ def check_routing(
         module: the routing's module (or any object with the same attributes).
         config: an instance of its ``Config``; None is the default one.
         not_promised: properties left out, each with the reason; None takes the module's
-            ``NOT_PROMISED``.
+            ``NOT_PROMISED``, which speaks of its default config.
         examples: how many votes are drawn for each property.
         compiler_options: as ``jax.jit`` takes them. Most of a check's time is the compiler's: on a
             CPU ``{"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}``

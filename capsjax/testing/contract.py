@@ -88,10 +88,26 @@ def shares(subject: Subject) -> None:
         assert found.min() >= 0, f"a coefficient is {found.min():.3g}"
         sums = found.sum(axis=0)
         worst = sums[np.abs(sums - 1).argmax()]
-        assert abs(worst - 1) < tolerance, f"a child's coefficients sum to {worst:.6g}"
+        assert abs(worst - 1) < tolerance, (
+            f"a child's coefficients sum to {worst:.6g} over its parents (axis -2), expected 1"
+        )
 
     subject.on_drawn(check, dtype=jnp.float32, tolerance=1e-5)
     subject.on_drawn(check, dtype=jnp.bfloat16, tolerance=2e-2)
+
+
+def activations(subject: Subject) -> str | None:
+    """Range of activations of its own."""
+    if subject.module.READOUT != "own":
+        return f"READOUT is {subject.module.READOUT!r}"
+
+    def check(votes: np.ndarray, children: Capsules) -> None:
+        found = np.asarray(subject(votes, children, jnp.float32, drawn=True).activations)
+        worst = found[np.abs(found - 0.5).argmax()]
+        assert abs(worst - 0.5) <= 0.5 + 1e-6, f"an activation is {worst:.6g}, expected 0 to 1"
+
+    subject.on_drawn(check)
+    return None
 
 
 def _batch(subject: Subject) -> tuple[Any, Any]:
@@ -204,6 +220,7 @@ def competes(subject: Subject) -> None:
     inputs = subject.inputs(grid[0], Capsules(*grid[1:]), jnp.float64)
     jax.eval_shape(lambda *inputs: subject.route(*inputs, compete=compete), *inputs)
     wanted = (*_GRID, PARENTS, CHILDREN)
+    assert seen, "compete was never called"
     assert set(seen) == {wanted}, (
         f"compete was given logits of shapes {sorted(set(seen))}, expected {wanted}: those of all "
         "windows at once"

@@ -14,7 +14,8 @@ except ImportError as error:  # pragma: no cover
         "capsjax.testing draws examples with hypothesis: pip install 'capsjax[test]'"
     ) from error
 
-PARENTS, DIM, CHILDREN, CHILD_DIM = 3, 4, 6, 5
+# All different, and no dimension whose root is its half.
+PARENTS, DIM, CHILDREN, CHILD_DIM = 3, 7, 6, 5
 KINDS = ("clustered", "uniform", "tiny", "huge", "duplicated", "zeros")
 TINY, HUGE = 1e-15, 1e15
 
@@ -48,7 +49,7 @@ def draw_votes(
 
     Example:
         >>> draw_votes("uniform", 0).shape
-        (3, 4, 6)
+        (3, 7, 6)
     """
     random = np.random.default_rng(seed)
     shape = (parents, dim, children)

@@ -14,6 +14,7 @@ PROPERTIES: dict[str, Callable[[Subject], str | None]] = {
     "eager as compiled": contract.eager,
     "finite": contract.finite,
     "shares": contract.shares,
+    "activations": contract.activations,
     "children permuted": symmetries.children_permuted,
     "parents permuted": symmetries.parents_permuted,
     "alone as in a batch": contract.alone,
@@ -38,6 +39,7 @@ MEANING = {
     "finite": "values, states and gradients are finite for clustered, uniform, tiny, huge, "
     "duplicated and zero votes, one child, one parent, and children that are all off",
     "shares": "coefficients are at least 0 and a child's sum to 1 over its parents",
+    "activations": 'with `READOUT` "own", activations lie from 0 to 1',
     "children permuted": "another order of the children gives the same parents",
     "parents permuted": "another order of the parents gives the same parents in that order",
     "alone as in a batch": "an example gives alone what it gives in a batch (`vmap`)",

@@ -18,7 +18,7 @@ from jaxtyping import Float
 Kind = Literal["margin", "negative_log_likelihood"]
 Reduction = Literal["paper", "official"]
 
-# Below it an activation counts as this, so that the logarithm stays finite.
+# Added to an activation, so that the logarithm of none has a value and a gradient.
 _LEAST_ACTIVATION = 1e-7
 
 
@@ -27,8 +27,8 @@ class Config:
     """Choices of the capsule loss; the defaults are the paper's.
 
     Attributes:
-        kind: "margin", or "negative_log_likelihood" for activations that sum to 1 over classes, as
-            those of self-routing.
+        kind: "margin", or "negative_log_likelihood" of the activations' shares, made for those
+            that sum to 1 over classes, as self-routing's do.
         positive_margin: a present class should be longer than this, m+.
         negative_margin: an absent class should be shorter than this, m-.
         absent_weight: weight of absent classes, lambda.
@@ -108,12 +108,16 @@ def margin_loss(
 def negative_log_likelihood(
     activations: Float[Array, " classes"], targets: Float[Array, " classes"]
 ) -> Float[Array, ""]:
-    r"""Negative logarithm of the present class's activation.
+    r"""Negative logarithm of the present class's share in the activations.
 
-    .. math:: -\sum_k T_k \ln a_k
+    .. math::
+        -\sum_k T_k \ln \frac{a_k + \epsilon}{\sum_l (a_l + \epsilon)}, \quad \epsilon = 10^{-7}
+
+    Where they sum to 1 already, as in the source, the share is the activation; elsewhere it keeps
+    the loss from falling while all classes rise.
 
     Args:
-        activations: of the class capsules, summing to 1; at least 1e-7 each, or taken so.
+        activations: of the class capsules, not negative.
         targets: 1 for each class that is present, else 0.
 
     Returns:
@@ -130,7 +134,8 @@ def negative_log_likelihood(
         0.6931472
     """
     _check_classes(activations, targets)
-    return -jnp.sum(targets * jnp.log(jnp.maximum(activations, _LEAST_ACTIVATION)))
+    some = activations + _LEAST_ACTIVATION
+    return -jnp.sum(targets * jnp.log(some / jnp.sum(some)))
 
 
 def classification_loss(

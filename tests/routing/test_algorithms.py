@@ -58,6 +58,16 @@ def test_a_module_that_is_no_routing_is_refused_with_what_it_lacks():
         bare(routing.config_of)(dataclasses)
 
 
+def test_a_module_whose_route_cannot_be_called_as_every_other_is_refused(monkeypatch):
+    def route(votes, children, params, config, *, compete=None, initial=None):
+        return None
+
+    for other, said in ((route, "unexpected keyword argument 'trace'"), (3, "not a callable")):
+        monkeypatch.setattr(own_routing, "route", other)
+        with pytest.raises(ValueError, match=rf"own_routing.route cannot be called .*{said}"):
+            routing.config_of(own_routing)
+
+
 class Config(dynamic.Config):
     """Of no algorithm: where it is defined, nothing routes."""
 

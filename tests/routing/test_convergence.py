@@ -95,9 +95,10 @@ def loss(config, votes, children, params):
     ("options", "said"),
     [
         ({"gradient": "magic"}, "gradient is 'magic', expected 'unrolled'"),
+        ({"max_iterations": 2.5}, "max_iterations is 2.5, expected a whole number from 2 on"),
         ({"tolerance": 0.0, "gradient": "implicit"}, "tolerance is 0"),
         ({"tolerance": float("nan"), "gradient": "implicit"}, "tolerance is nan"),
-        ({"max_iterations": 1}, "max_iterations is 1, expected at least 2"),
+        ({"max_iterations": 1}, "max_iterations is 1, expected a whole number from 2 on"),
         ({"unroll": -1}, "unroll is -1"),
         ({"tolerance": 1e-3}, "no reverse mode runs through a while loop"),
         ({"gradient": "implicit"}, "holds at a fixed point only; set a tolerance"),
@@ -228,6 +229,18 @@ def test_a_result_that_has_converged_is_continued_at_the_same_temperature(x64):
     np.testing.assert_allclose(third.activations, first.activations, rtol=1e-12)
 
 
+def test_a_result_of_another_routing_or_of_other_votes_is_no_start(x64):
+    (votes, children), _ = inputs()
+    ours, theirs = em.Config(), dynamic.Config()
+    first = route(theirs, votes, children, params_of(theirs))
+    said = r"state of capsjax\.routing\.dynamic, expected .* one of capsjax\.routing\.em"
+    with pytest.raises(ValueError, match=said):
+        route(ours, votes, children, params_of(ours), initial=first)
+    said = r"initial has poses of shape \(3, 4\), expected \(2, 4\)"
+    with pytest.raises(ValueError, match=said):
+        route(theirs, votes[:2], children, params_of(theirs), initial=first)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_last_iteration_s_gradient_has_the_same_trace(count, x64):
     (votes, children), _ = inputs()
@@ -326,6 +339,29 @@ def test_the_implicit_gradient_is_that_of_a_long_run(name, x64):
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), (votes, children))
     mapped = jit(jax.vmap(jax.grad(partial(loss, own)), in_axes=(0, 0, None)))(*batch, params)
     np.testing.assert_allclose(mapped[1], found[1][0], rtol=1e-9, atol=1e-12)
+
+
+def test_the_implicit_gradient_reaches_what_compete_closes_over(x64):
+    (votes, children), _ = inputs("uniform", 1)
+    plain = variational_bayes.Config()
+    config = with_loop(plain, gradient="implicit", tolerance=1e-13)
+    params = params_of(config)
+
+    def total(config, sharpness, keep):
+        def compete(logits):
+            return jax.nn.softmax(jnp.where(keep, sharpness * logits, 0.0), axis=-2)
+
+        return jnp.sum(jnp.sin(route(config, votes, children, params, compete=compete).poses))
+
+    keep, step = jnp.arange(CHILDREN) > 0, 1e-6
+    found = jit(jax.grad(partial(total, config)))(0.9, keep)
+    long = jit(partial(total, dataclasses.replace(plain, num_iterations=300)))
+    expected = (long(0.9 + step, keep) - long(0.9 - step, keep)) / (2 * step)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    both = jit(jax.vmap(jax.grad(partial(total, config)), in_axes=(0, None)))
+    np.testing.assert_allclose(both(jnp.array([0.9, 0.9]), keep), [found, found], rtol=1e-9)
+    masked = jit(jax.vmap(jax.grad(partial(total, config)), in_axes=(None, 0)))
+    np.testing.assert_allclose(masked(0.9, jnp.stack([keep, keep])), [found, found], rtol=1e-9)
 
 
 # What comes to rest, and what polarises

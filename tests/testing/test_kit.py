@@ -93,6 +93,8 @@ def test_every_algorithm_keeps_its_promises(name):
     expected |= dict.fromkeys(module.NOT_PROMISED, "not promised")
     if not hasattr(module, "State"):
         expected |= {"initial": "left out", "scan and checkpoint": "left out"}
+    if module.READOUT != "own" and "activations" not in module.NOT_PROMISED:
+        expected |= {"activations": "left out"}
     assert statuses(report) == expected
 
 
@@ -197,6 +199,7 @@ MUTANTS = {
         "(compete if logits.ndim == 2 else jax.vmap(jax.vmap(compete)))(logits) if compete",
     ),
     "no activations": ("shapes and dtypes", "sums.ratio(mass, total[..., 0])", "None"),
+    "activations beyond 1": ("activations", "sums.ratio(mass, total[..., 0])", "2 * mass"),
     "float32 for bfloat16": (
         "shapes and dtypes",
         "coefficients, trace=trace)",
@@ -370,7 +373,7 @@ def test_the_strategy_draws_the_kinds_and_sizes_that_were_asked_for(votes):
 @given(testing.votes(), st.integers(0, 2**32 - 1))
 def test_the_strategy_draws_votes_and_children_of_one_shape(votes, seed):
     children = testing.draw_children(seed)
-    assert votes.shape == (3, 4, 6)
+    assert votes.shape == (3, 7, 6)
     assert children.poses.shape == (6, 5)
     assert children.activations.shape == (6,)
     assert np.all((children.activations >= 0.05) & (children.activations <= 0.95))

@@ -120,7 +120,8 @@ def test_images_that_disagree_raise():
 def test_negative_log_likelihood_equals_its_sum(precision, random):
     activations = random.dirichlet(np.ones(CLASSES))
     arrays = (jnp.asarray(x, precision.dtype) for x in (activations, TARGETS))
-    expected = -sum(np.log(a) for a, t in zip(activations, TARGETS, strict=True) if t)
+    shares = (activations + 1e-7) / (1 + CLASSES * 1e-7)
+    expected = -sum(np.log(share) for share, t in zip(shares, TARGETS, strict=True) if t)
     np.testing.assert_allclose(
         losses.negative_log_likelihood(*arrays), expected, rtol=precision.tolerance
     )
@@ -131,6 +132,14 @@ def test_negative_log_likelihood_is_finite_for_an_activation_of_zero(dtype):
     value, gradient = jax.value_and_grad(losses.negative_log_likelihood)(*arrays)
     chex.assert_tree_all_finite((value, gradient))
     assert float(value) > 10
+    assert float(gradient[0]) < -1e5
+
+
+def test_negative_log_likelihood_of_activations_that_all_rise_stays_as_it_is():
+    activations, targets = jnp.array([0.3, 0.1, 0.1]), jnp.array([1.0, 0.0, 0.0])
+    for scale in (1, 3):
+        loss = losses.negative_log_likelihood(scale * activations, targets)
+        np.testing.assert_allclose(loss, np.log(5 / 3), rtol=1e-5)
 
 
 def test_the_kind_chooses_the_loss(lengths):
