@@ -9,7 +9,7 @@ MNIST, for validation images. An iterative one runs until no coefficient of an e
 1e-3 or more in one iteration (EM at its last temperature), at most 1,000 times; then with a trace
 over 50 iterations. The trained network's validation error is given for 1 to 50 iterations, too.
 Expected: variational Bayes, EM and inverted attention converge; dynamic routing ends in one-hot
-coefficients. Time on 2 cores: 5 minutes, 4 more for training if there is no trained network yet;
+coefficients. Time on 2 cores: 2 minutes, 4 more for training if there is no trained network yet;
 on a GPU less than one.
 
     python -m experiments.routing_convergence [--preset laptop|smoke] [--table]
