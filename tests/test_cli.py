@@ -23,6 +23,7 @@ from capsjax import data
 from capsjax.cli import dispatch
 from capsjax.data import mnist
 from capsjax.training import run
+from tests.data import archives
 from tests.training.small import (
     cache_environment,
     compiled_once,
@@ -236,6 +237,39 @@ def test_datasets_lists_mnist(capsjax_command: Command) -> None:
     assert rows["mnist"]["image_shape"] == [28, 28, 1]
     assert rows["mnist"]["classes"] == 10
     assert "60,000" in capsjax_command("datasets").out
+
+
+def test_datasets_verify_and_show_what_is_embedded(
+    capsjax_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "needs no preparation" in capsjax_command("datasets", "prepare", "mnist").out
+    found = json.loads(capsjax_command("datasets", "verify", "mnist", "--json").out)
+    assert found["labels"]["test"] == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert "5,923" in capsjax_command("datasets", "verify", "mnist").out
+    shown = capsjax_command("datasets", "show", "mnist", "--count", "3", "--split", "test")
+    assert "3 images of mnist are in mnist.png" in shown.out
+    with Image.open(tmp_path / "mnist.png") as picture:
+        assert picture.size[0] > 300
+
+
+def test_datasets_prepare_makes_verifies_and_lists(
+    capsjax_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archives.write_kmnist(tmp_path / "raw", np.random.default_rng(0))
+    monkeypatch.setenv("CAPSJAX_MANUAL_DIR", str(tmp_path / "raw"))
+    monkeypatch.setenv("CAPSJAX_DATA_DIR", str(tmp_path / "prepared"))
+    rows = json.loads(capsjax_command("datasets", "--json").out)
+    assert {row["name"]: row["state"] for row in rows}["kmnist"] == "not prepared"
+    made = capsjax_command("datasets", "prepare", "kmnist", "--unverified")
+    assert f"kmnist is now in {tmp_path / 'prepared' / 'kmnist' / '3.0.1'}" in made.out
+    again = capsjax_command("datasets", "prepare", "kmnist", "--unverified")
+    assert "--force makes it anew" in again.out
+    assert "not the official ones" in capsjax_command("datasets", "verify", "kmnist").out
+    rows = json.loads(capsjax_command("datasets", "--json").out)
+    [row] = [row for row in rows if row["name"] == "kmnist"]
+    assert row["state"] == "prepared"
+    assert row["bytes"] > 1000
 
 
 @pytest.mark.core
@@ -585,6 +619,11 @@ BAD_WORDS = {
     "routings --jsn": ["--jsn"],
     "routings em": ["em"],
     "datasets extra": ["extra"],
+    "datasets prepare": ["as listed by capsjax datasets"],
+    "datasets prepare mnits": ["mnits", "expected one of"],
+    "datasets verify missing": ["missing", "expected one of"],
+    "datasets show mnist --split left": ["left", "train, test"],
+    "datasets show mnist --count 0": ["count is 0"],
 }
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import capsjax
-from capsjax.cli import listings, train, trained
+from capsjax.cli import datasets, listings, train, trained
 
 _USAGE = """usage: capsjax COMMAND [OPTIONS]
 
@@ -18,7 +18,7 @@ commands:
   predict    class of image files
   models     list the networks
   routings   list the routing algorithms
-  datasets   list the data sets
+  datasets   list, prepare, verify and show data sets
 
 capsjax COMMAND --help shows a command's options."""
 
@@ -41,7 +41,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         "predict": trained.predict,
         "models": listings.models_command,
         "routings": listings.routings_command,
-        "datasets": listings.datasets_command,
+        "datasets": datasets.datasets,
     }
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):

@@ -1,4 +1,4 @@
-"""``capsjax models``, ``routings`` and ``datasets``: what there is."""
+"""``capsjax models`` and ``routings``: what there is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from capsjax import data, models, routing
+from capsjax import models, routing
 from capsjax.cli.options import parse, print_json, table
 
 
@@ -83,36 +83,3 @@ def _learned(module: Any) -> dict[str, str]:
     words = {size: word for word, size in sizes.items()}
     params = module.init(module.Config(), jax.random.key(0), **sizes)
     return {name: ", ".join(words[size] for size in value.shape) for name, value in params.items()}
-
-
-def datasets_command(arguments: Sequence[str]) -> None:
-    """Print all data sets."""
-    options = parse(Listing, arguments, "capsjax datasets")
-    rows: list[dict[str, Any]] = [
-        {
-            "name": dataset.name,
-            "splits": dict(dataset.sizes),
-            "image_shape": list(dataset.image_shape),
-            "classes": dataset.num_classes,
-            "source": dataset.source,
-            "licence": dataset.licence,
-        }
-        for dataset in map(data.find, data.names())
-    ]
-    if options.json:
-        print_json(rows)
-    else:
-        table(
-            ("name", "splits", "image", "classes", "source", "licence"),
-            [
-                (
-                    row["name"],
-                    ", ".join(f"{split} {size:,}" for split, size in row["splits"].items()),
-                    "x".join(map(str, row["image_shape"])),
-                    str(row["classes"]),
-                    row["source"],
-                    row["licence"],
-                )
-                for row in rows
-            ],
-        )

@@ -4,12 +4,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from capsjax.data import files, mnist
+from capsjax.data import cifar10, coil20, files, mnist, mnist_like, smallnorb, svhn
+from capsjax.data.archives import data_dir as _data_dir
 from capsjax.data.dataset import Arrays, Dataset, check_arrays
+from capsjax.data.files import from_arrays
 
-__all__ = ["DATASETS", "Arrays", "Dataset", "builder", "check_arrays", "find", "load", "names"]
+__all__ = [
+    "DATASETS",
+    "Arrays",
+    "Dataset",
+    "builder",
+    "check_arrays",
+    "find",
+    "from_arrays",
+    "load",
+    "names",
+]
 
-DATASETS: dict[str, Callable[[], Dataset]] = {"mnist": mnist.dataset}
+DATASETS: dict[str, Callable[[], Dataset]] = {
+    "mnist": mnist.dataset,
+    "fashion_mnist": mnist_like.fashion_mnist,
+    "kmnist": mnist_like.kmnist,
+    "cifar10": cifar10.dataset,
+    "svhn_cropped": svhn.dataset,
+    "smallnorb": smallnorb.dataset,
+    "coil20": coil20.dataset,
+}
 
 
 def names() -> list[str]:
@@ -66,8 +86,9 @@ def builder(name: str, *, data_dir: str | Path | None = None) -> Any:
     ``tfds.data_source("mnist", data_dir=DIR)`` reads.
 
     Args:
-        name: one of ``names()``.
-        data_dir: where prepared data sets live; None is TFDS's own default.
+        name: of a data set with archives.
+        data_dir: where prepared data sets live; None is
+            ``CAPSJAX_DATA_DIR``, or TFDS's own default.
 
     Returns:
         A ``tfds.core.DatasetBuilder``.
@@ -75,8 +96,11 @@ def builder(name: str, *, data_dir: str | Path | None = None) -> Any:
     Raises:
         ValueError: no such name.
     """
-    if name not in DATASETS:
-        raise ValueError(f"unknown dataset {name!r}, expected one of: {', '.join(DATASETS)}")
     from capsjax.data import builders  # TFDS takes seconds to import and few need it
 
-    return builders.BUILDERS[name](data_dir=data_dir)
+    if name not in builders.BUILDERS:
+        raise ValueError(
+            f"{name!r} is not a data set with archives, expected one of: "
+            f"{', '.join(builders.BUILDERS)}"
+        )
+    return builders.BUILDERS[name](data_dir=data_dir or _data_dir())

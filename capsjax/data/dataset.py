@@ -19,6 +19,8 @@ class Dataset:
         sizes: number of images of each split.
         source: who made it.
         licence: under which terms.
+        origin: where its files come from: "archives" or "rendering" (to be prepared first),
+            "embedded", "made from" another, or "the user's own".
         read: reads one split; use ``load``.
     """
 
@@ -28,6 +30,7 @@ class Dataset:
     sizes: Mapping[str, int]
     source: str
     licence: str
+    origin: str
     read: Callable[[str], Arrays] = field(repr=False)
 
     @property

@@ -34,11 +34,61 @@ def dataset(path: Path) -> Dataset:
         OSError: a file cannot be read.
     """
     parts, names = _read_folders(path) if path.is_dir() else _read_npz(path)
+    return _of_parts(parts, names, str(path))
+
+
+def from_arrays(
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    test_images: np.ndarray | None = None,
+    test_labels: np.ndarray | None = None,
+    class_names: tuple[str, ...] | None = None,
+    name: str = "arrays",
+) -> Dataset:
+    """A data set of arrays in memory.
+
+    Args:
+        images: uint8 ``[N, H, W]`` or ``[N, H, W, C]`` from 0 to 255.
+        labels: integer ``[N]``, counting the classes from 0.
+        test_images: to test on; None sets a tenth of all images aside, always the same tenth.
+        test_labels: theirs.
+        class_names: one for each class; None is their numbers.
+        name: of the data set, for messages.
+
+    Returns:
+        The data set, with splits ``train``, ``test`` and ``all``.
+
+    Raises:
+        ValueError: other shapes or dtypes, only one of the two test arrays, or too few names.
+
+    Example:
+        >>> images, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2
+        >>> from_arrays(images, labels).sizes
+        {'train': 18, 'test': 2, 'all': 20}
+    """
+    parts = {"train": check_arrays({"image": images, "label": labels}, where=name)}
+    if (test_images is None) != (test_labels is None):
+        raise ValueError("one of test_images and test_labels is given, expected both or none")
+    if test_images is not None and test_labels is not None:
+        test = {"image": test_images, "label": test_labels}
+        parts["test"] = check_arrays(test, where=f"the test part of {name}")
+    dataset = _of_parts(parts, class_names, name)
+    largest = max(int(part["label"].max()) for part in parts.values())
+    if largest >= dataset.num_classes:
+        raise ValueError(
+            f"{name} has {dataset.num_classes} class names and labels up to {largest}, expected a "
+            "name for each class"
+        )
+    return dataset
+
+
+def _of_parts(parts: dict[str, Arrays], names: tuple[str, ...] | None, where: str) -> Dataset:
     if "test" in parts:
         shapes = [part["image"].shape[1:] for part in parts.values()]
         if shapes[0] != shapes[1]:
             raise ValueError(
-                f"{path} has training images of shape {shapes[0]} and test images of shape "
+                f"{where} has training images of shape {shapes[0]} and test images of shape "
                 f"{shapes[1]}, expected one shape"
             )
         parts["all"] = {
@@ -46,23 +96,24 @@ def dataset(path: Path) -> Dataset:
             for key in ("image", "label")
         }
     else:
-        parts = _hold_out(parts["train"], path)
+        parts = _hold_out(parts["train"], where)
     height, width, channels = parts["all"]["image"].shape[1:]
     return Dataset(
-        name=str(path),
+        name=where,
         image_shape=(height, width, channels),
         class_names=names or tuple(map(str, range(int(parts["all"]["label"].max()) + 1))),
         sizes={split: len(part["label"]) for split, part in parts.items()},
         source="the user's own",
         licence="the user's own",
+        origin="the user's own",
         read=parts.__getitem__,
     )
 
 
-def _hold_out(arrays: Arrays, path: Path) -> dict[str, Arrays]:
+def _hold_out(arrays: Arrays, where: str) -> dict[str, Arrays]:
     count = len(arrays["label"])
     if count < 2:
-        raise ValueError(f"{path} holds one image, expected at least one to train and one to test")
+        raise ValueError(f"{where} holds one image, expected at least one to train and one to test")
     order = np.random.default_rng(0).permutation(count)
     test = np.zeros(count, bool)
     test[order[: max(1, count // _TEST_SHARE)]] = True

@@ -49,6 +49,7 @@ def dataset(directory: Path = EMBEDDED) -> Dataset:
         sizes={"train": 60_000, "test": 10_000},
         source="LeCun, Cortes and Burges",
         licence="commonly given as CC BY-SA 3.0",
+        origin="embedded",
         read=partial(read, directory=directory),
     )
 

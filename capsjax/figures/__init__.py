@@ -16,6 +16,7 @@ from capsjax.figures._style import (
     RED,
     SKY,
 )
+from capsjax.figures.data import contact_sheet
 from capsjax.figures.routing import (
     coefficients,
     curves_by_iteration,
@@ -36,6 +37,7 @@ __all__ = [
     "SKY",
     "coefficients",
     "confusion",
+    "contact_sheet",
     "curves_by_iteration",
     "learning_curves",
     "mistakes",

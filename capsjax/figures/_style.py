@@ -32,6 +32,14 @@ def color_and_marker(index: int) -> tuple[str, str]:
     return COLORS[index % len(COLORS)], MARKERS[(index + turn) % len(MARKERS)]
 
 
+def draw_image(axis: Any, image: np.ndarray) -> None:
+    """An image ``[H, W, C]`` from 0 to 1: grey, a pair of grey ones side by side, or colours."""
+    channels = image.shape[-1]
+    shown = np.concatenate(np.moveaxis(image, -1, 0), axis=1) if channels < 3 else image[..., :3]
+    axis.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+
+
 def checked(name: str, values: ArrayLike, *axes: str | int) -> np.ndarray:
     """The values as a float array, if its axes are those expected.
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from capsjax.figures._style import BLUE, GREY, ORANGE, RED
+from capsjax.figures._style import BLUE, GREY, ORANGE, RED, draw_image
 
 
 def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
@@ -87,8 +87,8 @@ def reconstructions(
     for column in range(count):
         wrong = labels[column] != predictions[column]
         title = f"{labels[column]} as {predictions[column]}" if wrong else labels[column]
-        _show(axes[0, column], images[column] / 255)
-        _show(axes[1, column], reconstructed[column])
+        draw_image(axes[0, column], images[column] / 255)
+        draw_image(axes[1, column], reconstructed[column])
         axes[0, column].set_title(title, fontsize=9, color=RED if wrong else "black")
     axes[0, 0].set_ylabel("image")
     axes[1, 0].set_ylabel("reconstruction")
@@ -127,7 +127,7 @@ def mistakes(
         axis.axis("off")
     for axis, index in zip(axes, wrong, strict=False):
         label, prediction = labels[index], predictions[index]
-        _show(axis, images[index] / 255)
+        draw_image(axis, images[index] / 255)
         axis.set_title(
             f"{names[label]} as {names[prediction]}\n"
             f"{activations[index, label]:.2f}, {activations[index, prediction]:.2f}",
@@ -172,9 +172,3 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
         ylabel="true class",
     )
     return figure
-
-
-def _show(axis: Any, image: np.ndarray) -> None:
-    shown = image[..., 0] if image.shape[-1] == 1 else image[..., :3]
-    axis.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set(xticks=[], yticks=[])

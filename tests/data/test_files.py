@@ -391,3 +391,40 @@ def test_other_channel_counts_are_refused(tmp_path: Path) -> None:
 def test_a_missing_image_is_a_file_not_found_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no\.png"):
         files.read_image(tmp_path / "no.png")
+
+
+# Arrays in memory
+
+
+BLANK, THIRDS = np.zeros((20, 8, 9), np.uint8), np.arange(20) % 3
+
+
+def test_arrays_are_a_data_set_with_a_tenth_set_aside() -> None:
+    found = data.from_arrays(BLANK + np.arange(20, dtype=np.uint8)[:, None, None], THIRDS)
+    assert found.image_shape == (8, 9, 1)
+    assert found.class_names == ("0", "1", "2")
+    assert dict(found.sizes) == {"train": 18, "test": 2, "all": 20}
+    train, test = found.load("train"), found.load("test")
+    both = sorted([*train["image"][:, 0, 0, 0], *test["image"][:, 0, 0, 0]])
+    assert both == list(range(20))
+
+
+def test_test_arrays_stay_test_arrays() -> None:
+    found = data.from_arrays(
+        BLANK, THIRDS, test_images=BLANK[:3], test_labels=THIRDS[:3], class_names=("a", "b", "c")
+    )
+    assert dict(found.sizes) == {"train": 20, "test": 3, "all": 23}
+    assert found.class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"test_images": BLANK}, "one of test_images and test_labels is given"),
+        ({"class_names": ("a", "b")}, "2 class names and labels up to 2"),
+        ({"test_images": BLANK[:, :7], "test_labels": THIRDS}, "training images of shape"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        data.from_arrays(BLANK, THIRDS, **options)

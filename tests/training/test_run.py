@@ -69,6 +69,7 @@ def dataset() -> data.Dataset:
         sizes={"train": 100, "test": 50},
         source="",
         licence="",
+        origin="",
         read=splits.__getitem__,
     )
 

@@ -1,0 +1,238 @@
+"""Prepared data sets: folders of TFDS with array_record files, made, read and verified.
+
+A folder appears under its name when it is complete; one that TFDS prepared elsewhere is read as it
+is. Beside TFDS's own files ours has ``capsjax.json``: the checksums of these, how often each label
+occurs, and whether the archives were the official ones.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capsjax.data.archives import data_dir
+from capsjax.data.dataset import Arrays, Dataset
+
+_STAMP = "capsjax.json"
+_INFO = "dataset_info.json"  # TFDS writes it last
+_CHUNK = 1000
+
+
+def dataset(
+    name: str,
+    *,
+    image_shape: tuple[int, int, int],
+    class_names: tuple[str, ...],
+    sizes: Mapping[str, int],
+    source: str,
+    licence: str,
+    origin: str = "archives",
+    arrays: Callable[[Arrays], Arrays] | None = None,
+) -> Dataset:
+    """A data set that is read from its prepared folder.
+
+    Args:
+        name: TFDS's.
+        image_shape: height, width and channels.
+        class_names: one for each class.
+        sizes: official number of examples of each split.
+        source: who made it.
+        licence: under which terms.
+        origin: as for ``Dataset``.
+        arrays: makes a split's arrays of its stacked TFDS features; None keeps image and label.
+
+    Returns:
+        The data set.
+    """
+
+    def read(split: str) -> Arrays:
+        features = read_features(name, split)
+        return arrays(features) if arrays else {key: features[key] for key in ("image", "label")}
+
+    return Dataset(
+        name=name,
+        image_shape=image_shape,
+        class_names=class_names,
+        sizes=dict(sizes),
+        source=source,
+        licence=licence,
+        origin=origin,
+        read=read,
+    )
+
+
+def folder_of(name: str) -> Path | None:
+    """The newest prepared folder of a data set, or None."""
+    found = sorted(data_dir().glob(f"{name}/*/{_INFO}"))
+    return found[-1].parent if found else None
+
+
+def read_features(name: str, split: str) -> Arrays:
+    """All examples of a split, feature by feature.
+
+    Args:
+        name: the data set's.
+        split: of the prepared folder.
+
+    Returns:
+        An array ``[N, ...]`` for each feature but texts: images uint8, all else int32.
+
+    Raises:
+        ValueError: it is not prepared, by another file format, or a file is damaged.
+    """
+    folder = folder_of(name)
+    if folder is None:
+        raise ValueError(
+            f"{name} is not prepared in {data_dir()}: capsjax datasets prepare {name}, or set "
+            "CAPSJAX_DATA_DIR to where it is"
+        )
+    import tensorflow_datasets as tfds  # takes seconds, and few need it
+
+    try:
+        builder = tfds.builder_from_directory(folder)
+        form = builder.info.file_format
+        if form is not tfds.core.FileFormat.ARRAY_RECORD:
+            raise ValueError(
+                f"its files are {form}, which only TensorFlow reads; prepare it again with "
+                f"capsjax datasets prepare {name} --force"
+            )
+        source: Any = builder.as_data_source(split)
+        return _stacked(source)
+    # TFDS, array_record and Pillow raise many types for damaged files.
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(
+            f"{folder} cannot be read ({error}); if it is damaged: capsjax datasets prepare {name} "
+            "--force"
+        ) from error
+
+
+def _stacked(source: Any) -> Arrays:
+    arrays: Arrays = {}
+    for start in range(0, len(source), _CHUNK):
+        chosen = range(start, min(start + _CHUNK, len(source)))
+        examples = source.__getitems__(chosen)
+        for key, first in examples[0].items():
+            if isinstance(first, (bytes, str)):
+                continue
+            part = np.stack([example[key] for example in examples])
+            kind = part.dtype if part.dtype == np.uint8 else np.int32
+            whole = arrays.setdefault(key, np.empty((len(source), *part.shape[1:]), kind))
+            whole[start : start + len(part)] = part
+    return arrays
+
+
+def prepare(name: str, *, force: bool = False, unverified: bool = False) -> Path:
+    """Make a data set's folder, unless it is there.
+
+    Args:
+        name: a key of ``builders.BUILDERS``.
+        force: make it anew; the old one stays until the new one is complete.
+        unverified: take archives in ``CAPSJAX_MANUAL_DIR`` whatever their checksum; the folder says
+            so.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: an archive is wrong or missing.
+        OSError: the disk is full or unwritable; an older folder is untouched.
+    """
+    there = folder_of(name)
+    if there is not None and not force:
+        return there
+    from capsjax.data import builders
+
+    root = data_dir()
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".preparing-{name}-", dir=root) as work:
+        builder = builders.BUILDERS[name](data_dir=work, unverified=unverified)
+        # TFDS says where it wrote, which is not where it stays.
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(download_dir=root / "downloads")
+        except RuntimeError as error:  # of array_record, which knows no OSError
+            raise OSError(
+                f"{root} could not be written ({str(error)[:300]}): free some space, or set "
+                "CAPSJAX_DATA_DIR to another disk; what was prepared before is untouched"
+            ) from error
+        made = Path(builder.data_path)
+        _stamp(name, made, verified=not unverified)
+        place = root / name / made.name
+        place.parent.mkdir(exist_ok=True)
+        if place.exists():
+            place.rename(Path(work) / "old")
+        try:
+            made.rename(place)
+        except OSError:
+            if (Path(work) / "old").exists():
+                (Path(work) / "old").rename(place)
+            raise
+    return place
+
+
+def _stamp(name: str, folder: Path, *, verified: bool) -> None:
+    files = sorted(path for path in folder.iterdir() if path.name != _STAMP)
+    stamp = {
+        "name": name,
+        "verified": verified,
+        "sha256": {path.name: _sha256(path) for path in files},
+    }
+    (folder / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_files(name: str) -> bool | None:
+    """Compare a prepared folder's files with the checksums of the day they were made.
+
+    Args:
+        name: the data set's.
+
+    Returns:
+        Whether it was made of the official archives; None where TFDS made it and there are no
+        checksums.
+
+    Raises:
+        ValueError: it is not prepared, or a file is missing or has changed.
+        OSError: a file cannot be read.
+    """
+    folder = folder_of(name)
+    if folder is None:
+        raise ValueError(f"{name} is not prepared in {data_dir()}: capsjax datasets prepare {name}")
+    if not (folder / _STAMP).is_file():
+        return None
+    again = f"make it again with capsjax datasets prepare {name} --force"
+    try:
+        stamp = json.loads((folder / _STAMP).read_text())
+        expected, verified = dict(stamp["sha256"]), bool(stamp["verified"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{folder / _STAMP} is damaged ({error!r}); {again}") from error
+    for file, checksum in expected.items():
+        path = folder / file
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; {again}")
+        if (found := _sha256(path)) != checksum:
+            raise ValueError(
+                f"{path} has changed: its SHA-256 is {found}, expected {checksum}; {again}"
+            )
+    return verified
+
+
+def bytes_of(name: str) -> int | None:
+    """Size of a prepared folder in bytes, or None."""
+    folder = folder_of(name)
+    if folder is None:
+        return None
+    return sum(os.stat(path).st_size for path in folder.iterdir())

@@ -1,0 +1,46 @@
+"""Pictures of data sets."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from capsjax.figures._style import draw_image
+
+_COLUMNS = 10
+
+
+def contact_sheet(images: np.ndarray, captions: Sequence[str], *, title: str = "") -> Figure:
+    """Images in rows of ten, each under its caption.
+
+    Args:
+        images: uint8 ``[N, H, W, C]``; with two channels the pair stands side by side.
+        captions: one for each, of one or more lines.
+        title: above all of them.
+
+    Returns:
+        A figure.
+
+    Raises:
+        ValueError: no images, or another number of captions.
+    """
+    if len(images) == 0 or len(images) != len(captions):
+        raise ValueError(
+            f"there are {len(images)} images and {len(captions)} captions, expected as many of "
+            "each, and at least one"
+        )
+    pair = images.shape[-1] == 2
+    columns = min(_COLUMNS // (2 if pair else 1), len(images))
+    rows = -(-len(images) // columns)
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    width = 2.2 if pair else 1.1
+    height = width / (2 if pair else 1) * images.shape[1] / images.shape[2] + 0.16 * lines + 0.1
+    figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, image, caption in zip(axes, images, captions, strict=False):
+        draw_image(axis, image / 255)
+        axis.set_title(caption, fontsize=7, pad=2)
+    return figure
