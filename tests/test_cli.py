@@ -618,6 +618,8 @@ BAD_WORDS = {
     "models --jsn": ["--jsn"],
     "routings --jsn": ["--jsn"],
     "routings em": ["em"],
+    "train --dataset multi_mnist --workdir w": ["multi_mnist shows 2 classes in every image"],
+    "train --dataset kmnist --feed disk": ["disk"],
     "datasets extra": ["extra"],
     "datasets prepare": ["as listed by capsjax datasets"],
     "datasets prepare mnits": ["mnits", "expected one of"],

@@ -49,6 +49,7 @@ def train(arguments: Sequence[str]) -> None:
             workdir,
             command=shlex.join(["capsjax", "train", *arguments]),
             progress=True,
+            feed=options.feed,
             draw=partial(_draw, workdir / "figures", dataset),
         )
     low, high = summary["test_error_interval_95"]
@@ -86,6 +87,8 @@ def _train_options(module: Any, preset: str | None, routing_name: str | None) ->
         """run directory; by default runs/MODEL-DATASET"""
         preset: str | None = preset_name
         """named starting values for the options below: quick (one epoch on 10,000 images)"""
+        feed: loop.Feed = "auto"
+        """training images: held on the device, streamed from the host, or held if they fit"""
         training: Annotated[loop.Config, tyro.conf.arg(name="")] = training_config
         model_config: Annotated[model_defaults, tyro.conf.arg(name="model")] = model_defaults()
         routing: str = routing.name_of(routing_defaults)

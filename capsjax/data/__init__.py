@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from capsjax.data import cifar10, coil20, files, mnist, mnist_like, smallnorb, svhn
+from capsjax.data import cifar10, coil20, files, made, mnist, mnist_like, smallnorb, svhn
 from capsjax.data.archives import data_dir as _data_dir
 from capsjax.data.dataset import Arrays, Dataset, check_arrays
 from capsjax.data.files import from_arrays
@@ -29,6 +29,10 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
     "svhn_cropped": svhn.dataset,
     "smallnorb": smallnorb.dataset,
     "coil20": coil20.dataset,
+    "multi_mnist": made.multi,
+    "affine_mnist": made.affine,
+    "translated_mnist": made.translated,
+    "rotated_mnist": made.rotated,
 }
 
 
@@ -41,7 +45,8 @@ def find(name: str | Path) -> Dataset:
     """A data set by its name, or the user's own by its path.
 
     Args:
-        name: one of ``names()``, an ``.npz`` file, or a folder with one folder per class.
+        name: one of ``names()``, an ``.npz`` file, a folder with one folder per class, or a ``.mat``
+            file of affNIST.
 
     Returns:
         The data set, with its shape, classes and splits.

@@ -2,10 +2,27 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+
+
+class Made(NamedTuple):
+    """How a data set's pictures are made of another's images; see ``generated``.
+
+    Attributes:
+        example: its function of one example.
+        config: its choices.
+        seed: of all draws.
+        prepare: adds to the base arrays what ``example`` wants there; None adds nothing.
+    """
+
+    example: Callable[..., Any]
+    config: Any
+    seed: int = 0
+    prepare: Callable[[Arrays], Arrays] | None = None
 
 
 @dataclass(frozen=True)
@@ -22,6 +39,8 @@ class Dataset:
         origin: where its files come from: "archives" or "rendering" (to be prepared first),
             "embedded", "made from" another, or "the user's own".
         read: reads one split; use ``load``.
+        made: how training makes new pictures in every epoch, if it does.
+        base: reads the images that they are made of.
     """
 
     name: str
@@ -32,6 +51,8 @@ class Dataset:
     licence: str
     origin: str
     read: Callable[[str], Arrays] = field(repr=False)
+    made: Made | None = field(default=None, repr=False)
+    base: Callable[[str], Arrays] | None = field(default=None, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -45,7 +66,8 @@ class Dataset:
             split: a key of ``sizes``.
 
         Returns:
-            ``{"image": uint8 [N, H, W, C], "label": int32 [N]}``.
+            ``{"image": uint8 [N, H, W, C], "label": int32 [N]}``, and the factors that the data set
+            has, each with an axis of N in front.
 
         Raises:
             ValueError: there is no such split, or a file is corrupt.

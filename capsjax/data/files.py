@@ -1,8 +1,9 @@
 """The user's own images: an ``.npz`` file, or a folder with one folder of images per class.
 
 An ``.npz`` holds ``image`` and ``label``, and may hold ``test_image`` and ``test_label``. A folder
-may hold the folders ``train`` and ``test`` instead of classes. Where no test images are given, a
-tenth of all images is set aside for testing, always the same tenth.
+may hold the folders ``train`` and ``test`` instead of classes. The ``.mat`` files of affNIST are
+read as they are. Where no test images are given, a tenth of all images is set aside for testing,
+always the same tenth.
 """
 
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from capsjax.data.affnist import read_affnist
 from capsjax.data.dataset import Arrays, Dataset, check_arrays
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
@@ -24,16 +26,20 @@ def dataset(path: Path) -> Dataset:
     """Read the user's images.
 
     Args:
-        path: an ``.npz`` file or a folder.
+        path: an ``.npz`` file, a folder, or a ``.mat`` file of affNIST.
 
     Returns:
         The data set, with splits ``train``, ``test`` and ``all``.
 
     Raises:
-        ValueError: the files are not of one of the two forms.
+        ValueError: the files are not of one of these forms.
         OSError: a file cannot be read.
     """
-    parts, names = _read_folders(path) if path.is_dir() else _read_npz(path)
+    names: tuple[str, ...] | None
+    if path.suffix == ".mat":
+        parts, names = {"train": read_affnist(path)}, tuple("0123456789")
+    else:
+        parts, names = _read_folders(path) if path.is_dir() else _read_npz(path)
     return _of_parts(parts, names, str(path))
 
 

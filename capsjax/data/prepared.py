@@ -82,7 +82,8 @@ def read_features(name: str, split: str) -> Arrays:
         split: of the prepared folder.
 
     Returns:
-        An array ``[N, ...]`` for each feature but texts: images uint8, all else int32.
+        An array ``[N, ...]`` for each feature but texts: images uint8, fractions float32, all else
+        int32.
 
     Raises:
         ValueError: it is not prepared, by another file format, or a file is damaged.
@@ -124,7 +125,7 @@ def _stacked(source: Any) -> Arrays:
             if isinstance(first, (bytes, str)):
                 continue
             part = np.stack([example[key] for example in examples])
-            kind = part.dtype if part.dtype == np.uint8 else np.int32
+            kind = part.dtype if part.dtype in (np.uint8, np.float32) else np.int32
             whole = arrays.setdefault(key, np.empty((len(source), *part.shape[1:]), kind))
             whole[start : start + len(part)] = part
     return arrays

@@ -1,15 +1,17 @@
 """Training a capsule network: ``fit``.
 
-The training set lies on the device as uint8. Its order in an epoch and the shifts of a step are
-functions of (seed, epoch) and (seed, step), so a run that was stopped goes on to the same bits.
+The training set's order in an epoch and the shifts of a step are functions of (seed, epoch) and
+(seed, step), so a run that was stopped goes on to the same bits, and one that holds the images on
+the device goes through the same as one that streams them.
 """
 
 import dataclasses
 import math
 import time
 import zlib
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +21,17 @@ from flax import nnx
 from jax import Array
 from tqdm import tqdm
 
-from capsjax.data import Arrays, check_arrays
+from capsjax.data import Arrays, check_arrays, feeding
+from capsjax.data.dataset import Made
+from capsjax.data.made import sample
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.config import Config
 from capsjax.training.evaluation import check_labels, evaluate
 from capsjax.training.metric_log import MetricLog
 from capsjax.training.signals import catch_signals, leave
 from capsjax.training.step import State, make_step, schedule, split
+
+Feed = Literal["auto", "device", "stream"]
 
 
 class Result(NamedTuple):
@@ -69,6 +75,8 @@ def fit(
     *,
     workdir: str | Path | None = None,
     progress: bool = False,
+    made: Made | None = None,
+    feed: Feed = "auto",
 ) -> Result:
     """Train a network; with a work directory, resumably.
 
@@ -80,6 +88,10 @@ def fit(
         workdir: where ``metrics.jsonl`` and ``checkpoints/`` are kept; if it holds some, training
             goes on from the newest. None keeps nothing on disk.
         progress: show a progress bar.
+        made: pictures to make of ``data``, new ones in every epoch; the validation set is made of
+            its last images alone.
+        feed: "device" holds the training images there, "stream" reads them from the host ahead of
+            time, "auto" holds what fits. The result is the same.
 
     Returns:
         The best network by validation error, and how it came to be.
@@ -94,7 +106,16 @@ def fit(
     """
     num_classes = cast(Any, model).num_classes
     train, validation = _divide(data, config, num_classes)
-    return _Fit(model, num_classes, train, validation, config, workdir, progress).run()
+    if feed not in get_args(Feed) or (feed == "stream" and made is not None):
+        raise ValueError(
+            f"feed is {feed!r}, expected 'auto', 'device' or 'stream', the last not for pictures "
+            "that are made on the device"
+        )
+    if made is not None:
+        validation = check_arrays(sample(made, validation), where="what is made of the data")
+    stream = feed == "stream" or (feed == "auto" and made is None and not feeding.fits(train))
+    fit_ = _Fit(model, num_classes, train, validation, config, workdir, progress, made, stream)
+    return fit_.run()
 
 
 def _divide(data: Arrays, config: Config, num_classes: int) -> tuple[Arrays, Arrays]:
@@ -161,31 +182,34 @@ class _Fit:
         config: Config,
         workdir: str | Path | None,
         progress: bool,
+        made: Made | None,
+        stream: bool,
     ):
         self.config = config
         self.validation = validation
-        self.count = len(train["label"])
-        self.steps_per_epoch = self.count // config.batch_size
+        order_key, shift_key = jax.random.split(jax.random.key(config.seed))
+        order = feeding.Order(len(train["label"]), config.batch_size, order_key)
+        self.steps_per_epoch = order.steps_per_epoch
         self.total_steps = config.epochs * self.steps_per_epoch
         self.graph, params, rest = split(model)
         optimizer = _optimizer(config, self.total_steps)
         self.best = (params, rest)
         params, rest = jax.tree.map(jnp.copy, self.best)  # the step donates its state
         self.state = State(params, rest, optimizer.init(params), jnp.zeros((), jnp.int32))
-        self.progress = _NO_PROGRESS._replace(fingerprint=_fingerprint(config, train, validation))
-        self.order_key, shift_key = jax.random.split(jax.random.key(config.seed))
+        fingerprint = _fingerprint(config, made, train, validation)
+        self.progress = _NO_PROGRESS._replace(fingerprint=fingerprint)
         step = make_step(
             self.graph,
             optimizer,
-            batch_size=config.batch_size,
-            steps_per_epoch=self.steps_per_epoch,
             num_classes=num_classes,
             limit=config.shift,
             loss=config.loss,
             key=shift_key,
         )
         self.step = jax.jit(step, donate_argnums=0)
-        self.images, self.labels = jnp.asarray(train["image"]), jnp.asarray(train["label"])
+        self.batches_from = partial(
+            feeding.batches, train, order, stop=self.total_steps, made=made, stream=stream
+        )
         folder = None if workdir is None else Path(workdir)
         self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
         self.log = MetricLog(None if folder is None else folder / "metrics.jsonl")
@@ -207,8 +231,9 @@ class _Fit:
                     disable=not self.show_progress,
                 ) as bar,
             ):
+                batches = self.batches_from(done)
                 for step in range(done, self.total_steps):
-                    self._advance(step, bar)
+                    self._advance(step, next(batches), bar)
                     end_of_epoch = (step + 1) % self.steps_per_epoch == 0
                     due = (step + 1) % self.config.checkpoint_every == 0
                     stop = caught[0] if caught else None  # read once: no signal between the two
@@ -234,7 +259,6 @@ class _Fit:
 
     def _resume(self) -> None:
         self.pending: tuple[int, dict[str, Array]] | None = None
-        self.order: Array | None = None
         self.mark = time.monotonic()
         if self.checkpoints is None or self.checkpoints.latest is None:
             self.log.resume(0)
@@ -258,14 +282,9 @@ class _Fit:
             self.best = (best.params, best.rest)
         self.log.resume(int(self.state.step))
 
-    def _advance(self, step: int, bar: tqdm) -> None:
+    def _advance(self, step: int, batch: feeding.Batch, bar: tqdm) -> None:
         """Dispatch a step; meanwhile fetch the metrics of the one before."""
-        if self.order is None or step % self.steps_per_epoch == 0:
-            epoch = step // self.steps_per_epoch
-            self.order = jax.random.permutation(
-                jax.random.fold_in(self.order_key, epoch), self.count
-            )
-        self.state, metrics = self.step(self.state, self.images, self.labels, self.order)
+        self.state, metrics = self.step(self.state, batch["image"], batch["label"])
         self._fetch(bar)
         self.pending = (step + 1, metrics)
 
@@ -327,9 +346,11 @@ class _Fit:
         return error
 
 
-def _fingerprint(config: Config, *parts: Arrays) -> np.ndarray:
+def _fingerprint(config: Config, made: Made | None, *parts: Arrays) -> np.ndarray:
     """Number that tells one config and data from another; how many epochs does not matter."""
     choices = repr(dataclasses.replace(config, epochs=1))
+    if made is not None:
+        choices += repr((made.example.__module__, made.config, made.seed))
     number = zlib.crc32(choices.encode())
     for part in parts:
         number = zlib.crc32(repr(part["image"].shape).encode(), number)

@@ -86,6 +86,7 @@ def train(
     command: str,
     progress: bool,
     draw: Draw | None = None,
+    feed: loop.Feed = "auto",
 ) -> tuple[loop.Result, Evaluation, dict[str, Any]]:
     """Train, or go on training, in a run directory; then test once and write ``summary.json``.
 
@@ -99,6 +100,7 @@ def train(
         progress: show a progress bar.
         draw: called before the summary is written, to draw the result and the evaluation; a summary
             is the sign that all is done.
+        feed: as for ``loop.fit``.
 
     Returns:
         Result of training, evaluation of the best parameters on the test split (with
@@ -110,12 +112,28 @@ def train(
         OSError: the disk became full or unwritable while training.
         FloatingPointError, KeyboardInterrupt, SystemExit: as ``loop.fit``.
     """
-    arrays, test = dataset.load("train"), dataset.load("test")
+    if dataset.made is not None and dataset.base is not None:
+        arrays, test = dataset.base("train"), dataset.load("test")
+    else:
+        arrays, test = dataset.load("train"), dataset.load("test")
+    if test["label"].ndim > 1:
+        raise ValueError(
+            f"{dataset.name} shows {test['label'].shape[1]} classes in every image, expected one"
+        )
+    test = data.check_arrays(test, where=f"{dataset.name}, test")
     check_labels(test["label"], len(settings.class_names))
     network = settings.create()
     provenance = surroundings()
     _open(workdir, settings)
-    result = loop.fit(network, arrays, settings.training, workdir=workdir, progress=progress)
+    result = loop.fit(
+        network,
+        arrays,
+        settings.training,
+        workdir=workdir,
+        progress=progress,
+        made=dataset.made,
+        feed=feed,
+    )
     evaluation = Run(result.model, settings).evaluate(test, reconstruct=True)
     summary = {
         "model": settings.model,

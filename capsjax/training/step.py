@@ -92,29 +92,24 @@ def make_step(
     graph: Any,
     optimizer: optax.GradientTransformation,
     *,
-    batch_size: int,
-    steps_per_epoch: int,
     num_classes: int,
     limit: int,
     loss: losses.Config,
     key: Array,
-) -> Callable[[State, Array, Array, Array], tuple[State, dict[str, Array]]]:
-    """The training step: gather, shift, scale, differentiate, update.
+) -> Callable[[State, Array, Array], tuple[State, dict[str, Array]]]:
+    """The training step: shift, scale, differentiate, update.
 
     Args:
         graph: the network's graph definition.
         optimizer: an Optax transformation.
-        batch_size: examples of a step.
-        steps_per_epoch: position in the epoch is ``step % steps_per_epoch``.
         num_classes: number of classes.
         limit: largest shift of a training image, in pixels.
         loss: choices of the loss.
         key: augmentation of step n uses ``fold_in(key, n)``, whatever came before.
 
     Returns:
-        ``step(state, images, labels, order) -> (state, metrics)``, to be jitted: images uint8
-        ``[N, H, W, C]`` and labels int32 ``[N]`` are the whole training set, order int32 ``[N]``
-        is this epoch's permutation.
+        ``step(state, images, labels) -> (state, metrics)``, to be jitted: images uint8
+        ``[batch, H, W, C]`` and labels int32 ``[batch]``.
     """
 
     def compute(params: Any, rest: Any, images: Array, labels: Array) -> tuple[Array, Any]:
@@ -133,17 +128,11 @@ def make_step(
         }
         return metrics["loss"], (metrics, split(network)[2])
 
-    def step(
-        state: State, images: Array, labels: Array, order: Array
-    ) -> tuple[State, dict[str, Array]]:
-        position = state.step % steps_per_epoch * batch_size
-        chosen = jax.lax.dynamic_slice_in_dim(order, position, batch_size)
-        keys = jax.random.split(jax.random.fold_in(key, state.step), batch_size)
-        batch = jax.vmap(lambda key, image: augment.shift(key, image, limit=limit))(
-            keys, images[chosen]
-        )
+    def step(state: State, images: Array, labels: Array) -> tuple[State, dict[str, Array]]:
+        keys = jax.random.split(jax.random.fold_in(key, state.step), len(images))
+        shifted = jax.vmap(lambda key, image: augment.shift(key, image, limit=limit))(keys, images)
         gradients, (metrics, rest) = jax.grad(compute, has_aux=True)(
-            state.params, state.rest, augment.to_unit_interval(batch), labels[chosen]
+            state.params, state.rest, augment.to_unit_interval(shifted), labels
         )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -35,7 +35,7 @@ from flax import nnx
 
 from capsjax import data, models
 from capsjax.__main__ import use_huge_pages
-from capsjax.data import augment
+from capsjax.data import augment, feeding
 from capsjax.training import losses
 from capsjax.training.run import surroundings
 from capsjax.training.step import State, make_step, split
@@ -83,41 +83,40 @@ def run(config: Config, torch_python: str | None) -> dict[str, Any]:
     load_before = os.getloadavg()[0]
     matrix = jax.random.normal(jax.random.key(config.seed), (config.matrix_size,) * 2)
     product = jax.jit(jnp.matmul)
-    train, infer, compile_seconds, alarm = _capsnet(config)
+    train, infer, compile_seconds, alarm = capsnet(config)
     peer = _fastest_peer(torch_python, config.batch_size) if torch_python else None
     seconds: dict[str, list[float]] = {"matrix_product": [], "training": [], "inference": []}
     peer_rates: dict[str, list[float]] = {"training": [], "inference": []}
     jax.block_until_ready((product(matrix, matrix), infer()))
     for _ in range(config.rounds):
-        seconds["matrix_product"] += _time(lambda: product(matrix, matrix), config.repeats)
-        seconds["training"] += _time(train, config.repeats)
-        seconds["inference"] += _time(infer, config.repeats)
+        seconds["matrix_product"] += timed(lambda: product(matrix, matrix), config.repeats)
+        seconds["training"] += timed(train, config.repeats)
+        seconds["inference"] += timed(infer, config.repeats)
         if peer is not None and torch_python is not None:
             for kind, rate in _measure_peer(torch_python, peer, config.batch_size).items():
                 peer_rates[kind].append(rate)
     return _report(config, seconds, peer, peer_rates, compile_seconds, alarm, load_before)
 
 
-def _capsnet(config: Config) -> tuple[Callable[[], Any], Callable[[], Any], float, bool]:
+def capsnet(config: Config) -> tuple[Callable[[], Any], Callable[[], Any], float, bool]:
     """Training step and inference call, compiled; seconds to compile the step; alarm or not."""
     network = models.create("capsnet", seed=config.seed)
     graph, params, rest = split(network)
     optimizer = optax.adam(1e-3)
     arrays = data.load("mnist", split="test")
-    images, labels = jnp.asarray(arrays["image"]), jnp.asarray(arrays["label"])
+    order = feeding.Order(len(arrays["label"]), config.batch_size, jax.random.key(config.seed))
+    batches = feeding.batches(arrays, order, 0, 10**9)
+    first = next(batches)
     step = make_step(
         graph,
         optimizer,
-        batch_size=config.batch_size,
-        steps_per_epoch=len(images) // config.batch_size,
         num_classes=10,
         limit=2,
         loss=losses.Config(),
         key=jax.random.key(config.seed),
     )
-    order = jnp.arange(len(images), dtype=jnp.int32)
     state = State(params, rest, optimizer.init(params), jnp.zeros((), jnp.int32))
-    batch = augment.to_unit_interval(images[: config.batch_size])
+    batch = augment.to_unit_interval(jnp.asarray(first["image"]))
     forward = jax.jit(
         lambda params, images: nnx.merge(graph, params, rest, copy=True)(images).activations
     )
@@ -125,12 +124,14 @@ def _capsnet(config: Config) -> tuple[Callable[[], Any], Callable[[], Any], floa
     inference_params = jax.tree.map(jnp.copy, params)
     with _standard_error() as printed:
         start = time.perf_counter()
-        compiled = jax.jit(step, donate_argnums=0).lower(state, images, labels, order).compile()
+        lowered = jax.jit(step, donate_argnums=0).lower(state, first["image"], first["label"])
+        compiled = lowered.compile()
         compile_seconds = time.perf_counter() - start
     states = [state]
 
     def train() -> Any:
-        states[0], metrics = compiled(states[0], images, labels, order)
+        batch = next(batches)
+        states[0], metrics = compiled(states[0], batch["image"], batch["label"])
         return metrics["loss"]
 
     jax.block_until_ready(train())
@@ -138,7 +139,8 @@ def _capsnet(config: Config) -> tuple[Callable[[], Any], Callable[[], Any], floa
     return train, lambda: forward(inference_params, batch), compile_seconds, alarm
 
 
-def _time(call: Callable[[], Any], repeats: int) -> list[float]:
+def timed(call: Callable[[], Any], repeats: int) -> list[float]:
+    """Seconds of each of so many calls, until what they give is there."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

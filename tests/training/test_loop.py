@@ -2,17 +2,21 @@
 
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from capsjax.data.dataset import Made
 from capsjax.training import loop, metric_log
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import evaluate
+from tests.conftest import bare
 from tests.training.small import (
     WEIGHT,
     Level,
@@ -107,6 +111,48 @@ def test_an_incomplete_batch_is_left_out() -> None:
 
 
 @pytest.mark.core
+def test_streamed_images_give_the_bits_of_those_held_on_the_device(tmp_path: Path) -> None:
+    config = loop.Config(**TINY | {"batch_size": 8, "epochs": 2, "shift": 2})
+    held, streamed = (
+        loop.fit(narrow_network(), digits(26), config, feed=feed) for feed in ("device", "stream")
+    )
+    assert_same_bits(streamed.state, held.state)
+    # One that was stopped after the first epoch goes on from the checkpoint, streaming.
+    first = replace(config, epochs=1, schedule="recipe")
+    loop.fit(narrow_network(), digits(26), first, workdir=tmp_path, feed="stream")
+    second = replace(config, schedule="recipe")
+    resumed = loop.fit(narrow_network(), digits(26), second, workdir=tmp_path, feed="stream")
+    assert_same_bits(resumed.state, held.state)
+
+
+def test_made_pictures_are_new_in_every_epoch_and_validated_on_their_own() -> None:
+    levels = np.arange(20, 250, 10)
+
+    def example(key: Any, base: Any, index: Any, variant: Any, config: Any) -> dict[str, Any]:
+        # A level of the epoch's own; 7 stands for validation, which is made with variant 0.
+        held_out = base["label"].shape[0] == 3
+        image = jnp.where(held_out, 7, base["image"][index] // 2 + variant.astype(jnp.uint8))
+        return {"image": image.astype(jnp.uint8), "label": base["label"][index]}
+
+    made = Made(example, None)
+    config = loop.Config(**TINY | {"epochs": 2, "batch_size": 1, "validation": 3})
+    result = loop.fit(Level(), flat_images(levels), replace(config, learning_rate=1e-12), made=made)
+    shown = [levels[:20] // 2 + epoch for epoch in range(2)]
+    for epoch in range(2):
+        known = np.sort(WEIGHT * 16 * (shown[epoch] / 255) ** 2)
+        losses = entries(result, "train")[20 * epoch : 20 * (epoch + 1)]
+        found = np.sort([entry["reconstruction_loss"] for entry in losses])
+        np.testing.assert_allclose(found, known, rtol=1e-4)
+
+
+def test_a_feed_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="feed is 'disk', expected 'auto', 'device' or 'stream'"):
+        bare(loop.fit)(narrow_network(), digits(26), loop.Config(**TINY), feed="disk")
+    made = Made(lambda *_: {}, None)
+    with pytest.raises(ValueError, match="the last not for pictures that are made"):
+        loop.fit(narrow_network(), digits(26), loop.Config(**TINY), feed="stream", made=made)
+
+
 def test_the_seed_decides_the_order() -> None:
     levels = np.arange(20, 250, 10)
     options = {"epochs": 1, "batch_size": 1, "validation": 3, "learning_rate": 1e-12}

@@ -89,12 +89,10 @@ def test_without_a_decoder_the_reconstruction_loss_is_zero() -> None:
 
 
 def make(network: Any, optimizer: Any = None, **changes: Any) -> tuple[Any, step.State]:
-    """A step of two examples, two steps an epoch, and the state before the first."""
+    """A step, and the state before the first."""
     optimizer = optimizer or optax.sgd(RATE)
     graph, params, rest = step.split(network)
     options = {
-        "batch_size": 2,
-        "steps_per_epoch": 2,
         "num_classes": network.num_classes,
         "limit": 0,
         "loss": losses.Config(),
@@ -104,22 +102,22 @@ def make(network: Any, optimizer: Any = None, **changes: Any) -> tuple[Any, step
     return step.make_step(graph, optimizer, **{**options, **changes}), state
 
 
-def on_device(data: Any) -> tuple[jax.Array, jax.Array]:
-    return jnp.asarray(data["image"]), jnp.asarray(data["label"])
+def on_device(data: Any, chosen: Any = slice(2)) -> tuple[jax.Array, jax.Array]:
+    """The first two examples, or others."""
+    return jnp.asarray(data["image"][chosen]), jnp.asarray(data["label"][chosen])
 
 
 @pytest.mark.core
-def test_steps_are_gradient_steps_on_the_mean_loss_of_the_ordered_batches() -> None:
+def test_steps_are_gradient_steps_on_the_mean_loss_of_their_batches() -> None:
     levels = np.array([0, 51, 102, 153, 204])
     advance, state = make(Level(0.2))
-    advance, order = jax.jit(advance), jnp.array([3, 0, 4, 2, 1])
+    advance = jax.jit(advance)
     expected = 0.2
-    # Position 2 starts over: an epoch has two steps, and the fifth image is left out.
     for batch in ([3, 0], [4, 2], [3, 0]):
         targets = levels[batch] / 255
         loss = WEIGHT * 16 * np.mean((expected - targets) ** 2)
         gradient = WEIGHT * 16 * 2 * np.mean(expected - targets)
-        state, metrics = advance(state, *on_device(flat_images(levels)), order)
+        state, metrics = advance(state, *on_device(flat_images(levels), batch))
         # Predicted is class 0 by 0.9, 0.1, 0.1; the label is 1.
         assert float(metrics["classification_loss"]) == pytest.approx(
             0.8**2 + 0.5 * 0.8**2, rel=1e-5
@@ -136,7 +134,7 @@ def test_steps_are_gradient_steps_on_the_mean_loss_of_the_ordered_batches() -> N
 def test_accuracy_is_the_share_of_right_predictions() -> None:
     data = {**flat_images([10, 20, 30, 40]), "label": np.array([0, 1, 0, 0], np.int32)}
     advance, state = make(Level(0.2))
-    _, metrics = jax.jit(advance)(state, *on_device(data), jnp.arange(4))
+    _, metrics = jax.jit(advance)(state, *on_device(data))
     assert float(metrics["accuracy"]) == 0.5
 
 
@@ -150,9 +148,9 @@ def test_shifts_depend_on_the_step_alone(limit: int) -> None:
 
     def loss(at: int) -> float:
         now = state._replace(step=jnp.asarray(at, jnp.int32))
-        return float(advance(now, *on_device(bright), jnp.arange(4))[1]["reconstruction_loss"])
+        return float(advance(now, *on_device(bright))[1]["reconstruction_loss"])
 
-    # Steps 0, 2 and 4 see the same two images; only their shifts differ.
+    # All see the same two images; only their shifts differ.
     found = [loss(at) for at in (0, 2, 4, 0, 2, 4)]
     assert found[:3] == found[3:]
     assert len(set(found)) == (3 if limit else 1)
@@ -162,9 +160,8 @@ def test_compiled_equals_uncompiled() -> None:
     data = digits(4)
     data["label"] %= 3
     advance, state = make(Level(0.2), limit=2)
-    order = jnp.array([2, 0, 3, 1])
     eager, compiled = (
-        function(state, *on_device(data), order) for function in (advance, jax.jit(advance))
+        function(state, *on_device(data)) for function in (advance, jax.jit(advance))
     )
     assert jax.tree.structure(eager) == jax.tree.structure(compiled)
     for ours, theirs in zip(jax.tree.leaves(eager), jax.tree.leaves(compiled), strict=True):
@@ -176,5 +173,5 @@ def test_compiled_equals_uncompiled() -> None:
 def test_the_step_leaves_its_input_as_it_was() -> None:
     advance, state = make(Level(0.2))
     before = jax.tree.map(np.asarray, state)
-    jax.jit(advance)(state, *on_device(flat_images([1, 2, 3, 4])), jnp.arange(4))
+    jax.jit(advance)(state, *on_device(flat_images([1, 2, 3, 4])))
     assert_same_bits(state, before)
