@@ -189,9 +189,12 @@ def show(arguments: Sequence[str]) -> None:
 
 
 def _caption(arrays: data.Arrays, names: Sequence[str], index: int) -> str:
-    """Class, or classes, and below it the scalar factors."""
-    lines = [" + ".join(names[label] for label in np.atleast_1d(arrays["label"][index]))]
-    for key, values in arrays.items():
-        if key not in ("image", "label") and values.ndim == 1:
-            lines.append(f"{key} {values[index]:.4g}")
-    return "\n".join(lines)
+    """Class, or classes, and below it the scalar factors, two on a line."""
+    title = " + ".join(names[label] for label in np.atleast_1d(arrays["label"][index]))
+    factors = [
+        f"{key} {values[index]:.2f}" if values.dtype == np.float32 else f"{key} {values[index]}"
+        for key, values in arrays.items()
+        if key not in ("image", "label") and values.ndim == 1
+    ]
+    pairs = [", ".join(factors[start : start + 2]) for start in range(0, len(factors), 2)]
+    return "\n".join([title, *pairs])

@@ -1,10 +1,11 @@
 """Data sets by name, and the user's own by path."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from capsjax.data import cifar10, coil20, files, made, mnist, mnist_like, smallnorb, svhn
+from capsjax.data import cifar10, coil20, files, made, mnist, mnist_like, smallnorb, svhn, toy_norb
 from capsjax.data.archives import data_dir as _data_dir
 from capsjax.data.dataset import Arrays, Dataset, check_arrays
 from capsjax.data.files import from_arrays
@@ -33,6 +34,8 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
     "affine_mnist": made.affine,
     "translated_mnist": made.translated,
     "rotated_mnist": made.rotated,
+    "toy_norb": toy_norb.dataset,
+    "toy_norb_96": partial(toy_norb.dataset, 96),
 }
 
 
@@ -45,8 +48,8 @@ def find(name: str | Path) -> Dataset:
     """A data set by its name, or the user's own by its path.
 
     Args:
-        name: one of ``names()``, an ``.npz`` file, a folder with one folder per class, or a ``.mat``
-            file of affNIST.
+        name: one of ``names()``, an ``.npz`` file, a folder with one folder per class, or a
+            ``.mat`` file of affNIST.
 
     Returns:
         The data set, with its shape, classes and splits.

@@ -15,7 +15,7 @@ from PIL import Image
 from tensorflow_datasets.image_classification import cifar as official_cifar
 from tensorflow_datasets.image_classification import mnist as official_mnist
 
-from capsjax.data import cifar10, coil20, mnist, mnist_like, smallnorb, svhn
+from capsjax.data import cifar10, coil20, mnist, mnist_like, smallnorb, svhn, toy_norb
 from capsjax.data.archives import Archive, collect
 from capsjax.data.dataset import Arrays
 
@@ -25,7 +25,7 @@ Read = Callable[[Mapping[str, Path], str], Arrays]
 class _Prepared:
     """What all of them share: archives, one reader, examples made of arrays."""
 
-    ARCHIVES: Mapping[str, Archive]
+    ARCHIVES: Mapping[str, Archive] = {}
     SPLITS: tuple[str, ...] = ("train", "test")
 
     def __init__(self, *, unverified: bool = False, **kwargs: Any):
@@ -65,6 +65,19 @@ class _Prepared:
 def _picture(pixels: np.ndarray) -> Image.Image:
     # TFDS encodes a PIL image by itself, but an array only through TensorFlow.
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def _norb_features(arrays: Arrays, index: int) -> dict[str, Any]:
+    left, right = np.moveaxis(arrays["image"][index], -1, 0)
+    return {
+        "image": Image.fromarray(left),
+        "image2": Image.fromarray(right),
+        "label_category": int(arrays["label"][index]),
+        "instance": int(arrays["instance"][index]),
+        "label_azimuth": int(arrays["azimuth"][index]) // 20,
+        "label_elevation": (int(arrays["elevation"][index]) - 30) // 5,
+        "label_lighting": int(arrays["lighting"][index]),
+    }
 
 
 class Mnist(_Prepared, official_mnist.MNIST, skip_registration=True):  # type: ignore[call-arg]
@@ -150,16 +163,7 @@ class Smallnorb(
     def example(self, arrays: Arrays, index: int, split: str) -> dict[str, Any]:
         """An example's official features."""
         del split
-        left, right = np.moveaxis(arrays["image"][index], -1, 0)
-        return {
-            "image": Image.fromarray(left),
-            "image2": Image.fromarray(right),
-            "label_category": int(arrays["label"][index]),
-            "instance": int(arrays["instance"][index]),
-            "label_azimuth": int(arrays["azimuth"][index]) // 20,
-            "label_elevation": (int(arrays["elevation"][index]) - 30) // 5,
-            "label_lighting": int(arrays["lighting"][index]),
-        }
+        return _norb_features(arrays, index)
 
 
 class Coil20(_Prepared, tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -206,7 +210,70 @@ class Coil20(_Prepared, tfds.core.GeneratorBasedBuilder, skip_registration=True)
         }
 
 
+class ToyNorb(_Prepared, tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """The rendered viewpoint benchmark, with features as in TFDS's ``smallnorb`` and its pose."""
+
+    name = "toy_norb"
+    VERSION = tfds.core.Version("1.0.0")
+    SIDE = 48
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        image = tfds.features.Image(shape=(self.SIDE, self.SIDE, 1))
+        label = tfds.features.ClassLabel
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Toys of five categories from all sides, rendered by capsjax.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": image,
+                    "image2": image,
+                    "label_category": label(names=list(toy_norb.CATEGORIES)),
+                    "instance": label(num_classes=toy_norb.INSTANCES),
+                    "label_azimuth": label(num_classes=len(toy_norb.AZIMUTHS)),
+                    "label_elevation": label(num_classes=len(toy_norb.ELEVATIONS)),
+                    "label_lighting": label(num_classes=len(toy_norb.LIGHTINGS)),
+                    "pose": tfds.features.Tensor(shape=(len(toy_norb.POSE),), dtype=np.float32),
+                }
+            ),
+            supervised_keys=("image", "label_category"),
+        )
+
+    def archives(self, download: Callable[[str], Any]) -> Mapping[str, Path]:
+        """None: it is rendered."""
+        del download
+        return {}
+
+    def read(self, paths: Mapping[str, Path], split: str) -> Arrays:
+        """A split's arrays."""
+        del paths
+        halves = {"train": toy_norb.TRAIN_INSTANCES, "test": toy_norb.TEST_INSTANCES}
+        return toy_norb.render_all(self.SIDE, instances=halves[split], progress=True)
+
+    def example(self, arrays: Arrays, index: int, split: str) -> dict[str, Any]:
+        """An example's features."""
+        del split
+        one = {key: value[index : index + 1] for key, value in arrays.items()}
+        return {**_norb_features(arrays, index), "pose": toy_norb.pose(one)[0]}
+
+
+class ToyNorb96(ToyNorb, skip_registration=True):  # type: ignore[call-arg]
+    """The same with 96 x 96 pixels."""
+
+    name = "toy_norb_96"
+    SIDE = 96
+
+
 BUILDERS: dict[str, Any] = {
     builder.name: builder
-    for builder in (Mnist, FashionMnist, Kmnist, Cifar10, SvhnCropped, Smallnorb, Coil20)
+    for builder in (
+        Mnist,
+        FashionMnist,
+        Kmnist,
+        Cifar10,
+        SvhnCropped,
+        Smallnorb,
+        Coil20,
+        ToyNorb,
+        ToyNorb96,
+    )
 }

@@ -110,11 +110,19 @@ def dataset() -> Dataset:
         sizes={"train": 24_300, "test": 24_300},
         source="LeCun, Huang and Bottou 2004",
         licence="for research; not to be sold",
-        arrays=_arrays,
+        arrays=arrays,
     )
 
 
-def _arrays(features: Arrays) -> Arrays:
+def arrays(features: Arrays) -> Arrays:
+    """A split's arrays of TFDS's features.
+
+    Args:
+        features: stacked, each ``[N, ...]``.
+
+    Returns:
+        The arrays that ``read`` describes.
+    """
     return {
         "image": np.concatenate([features["image"], features["image2"]], axis=-1),
         "label": features["label_category"],

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from capsjax import data
 from capsjax.data import archives as official
-from capsjax.data import builders, prepared, smallnorb
+from capsjax.data import builders, prepared, smallnorb, toy_norb
 from tests.data import archives
 
 REAL = os.environ.get("CAPSJAX_MANUAL_DIR")
@@ -160,7 +160,7 @@ def test_archives_have_the_checksums_and_sizes_that_tfds_checks() -> None:
         lines += (folder / "datasets" / name / "checksums.tsv").read_text().splitlines()
     known = {url: (int(size), checksum) for url, size, checksum, *_ in map(str.split, lines)}
     for name, builder in builders.BUILDERS.items():
-        if name not in ("mnist", "coil20"):
+        if builder.ARCHIVES and name != "coil20":
             for archive in builder.ARCHIVES.values():
                 assert known[archive.url] == (archive.size, archive.sha256)
 
@@ -323,3 +323,31 @@ def test_a_folder_of_tfrecords_says_what_to_do(place: Path) -> None:
     path.write_text(json.dumps(info))
     with pytest.raises(ValueError, match=r"only TensorFlow reads.*prepare kmnist --force"):
         data.load("kmnist")
+
+
+# Rendered
+
+
+def test_toy_norb_is_stored_with_its_factors_and_pose(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered = {
+        instances: toy_norb.render(np.arange(3) * 5000 + instances[0])
+        for instances in (toy_norb.TRAIN_INSTANCES, toy_norb.TEST_INSTANCES)
+    }
+
+    def render_all(size: int, *, instances: tuple[int, ...], progress: bool) -> data.Arrays:
+        assert size == 48
+        return rendered[instances]
+
+    monkeypatch.setattr(toy_norb, "render_all", render_all)
+    prepared.prepare("toy_norb")
+    assert prepared.check_files("toy_norb") is True
+    for split, expected in zip(("train", "test"), rendered.values(), strict=True):
+        down_right = expected.pop("shift")
+        expected |= {"shift_x": down_right[:, 0], "shift_y": down_right[:, 1]}
+        found = data.load("toy_norb", split)
+        assert {key: array.dtype for key, array in found.items()} == {
+            key: array.dtype for key, array in expected.items()
+        }
+        assert by_content(found) == by_content(expected)
