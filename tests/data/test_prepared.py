@@ -1,5 +1,7 @@
 """Data sets made from archives: parity, official features, damage, interruption."""
 
+import io
+import itertools
 import json
 import os
 import subprocess
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from capsjax import data
 from capsjax.data import archives as official
@@ -180,6 +183,66 @@ def test_the_real_fashion_mnist_has_the_archives_bytes_and_labels(
         found = data.load("fashion_mnist", split)
         assert by_content(found) == by_content(builder.read(paths, split))
         assert np.bincount(found["label"]).tolist() == [{"train": 6000, "test": 1000}[split]] * 10
+
+
+def real(name: str) -> Any:
+    """A packed array file of real data, or a skipped test."""
+    path = Path(REAL or "") / name
+    if REAL is None or not path.is_file():
+        pytest.skip(f"{name} is absent")
+    return np.load(path)
+
+
+def test_the_real_coil20_has_its_known_pixels(place: Path) -> None:
+    images = real("coil20/data.npz")["images"]
+    archives.write_coil20(place / "raw", images)
+    prepared.prepare("coil20")
+    assert prepared.check_files("coil20") is True
+    found = data.load("coil20", "all")
+    np.testing.assert_array_equal(
+        found["image"][..., 0], images[found["label"], found["azimuth"] // 5]
+    )
+
+
+def test_real_smallnorb_pairs_come_back_with_their_factors(place: Path) -> None:
+    packed = real("smallnorb_sample/data.npz")
+    parts = {
+        split: {
+            "dat": packed[f"{split}_images"],
+            "cat": packed[f"{split}_label"].astype(np.int32),
+            "info": packed[f"{split}_info"].astype(np.int32),
+        }
+        for split in ("train", "test")
+    }
+    archives.write_smallnorb(place / "raw", parts)
+    prepared.prepare("smallnorb", unverified=True)
+    for split, part in parts.items():
+        found = data.load("smallnorb", split)
+        of_image = {image.tobytes(): row for row, image in enumerate(part["dat"])}
+        for index, image in enumerate(found["image"]):
+            row = of_image[image.transpose(2, 0, 1).tobytes()]
+            instance, elevation, azimuth, lighting = part["info"][row]
+            assert found["label"][index] == part["cat"][row]
+            assert found["instance"][index] == instance
+            assert found["elevation"][index] == 30 + 5 * elevation
+            assert found["azimuth"][index] == 10 * azimuth
+            assert found["lighting"][index] == lighting
+
+
+def test_real_cifar10_images_come_back(place: Path) -> None:
+    packed = real("cifar10/test.npz")
+    ends, blob = packed["offsets"].astype(int), packed["blob"].tobytes()
+    images = [
+        np.asarray(Image.open(io.BytesIO(blob[start:end])).convert("RGB"))
+        for start, end in itertools.pairwise(ends[:301])
+    ]
+    image, label = np.stack(images), packed["label"][:300].astype(np.int32)
+    batches = {"data_batch_1": (image[:200], label[:200]), "test_batch": (image[200:], label[200:])}
+    archives.write_cifar10(place / "raw", batches)
+    prepared.prepare("cifar10", unverified=True)
+    for split, part in (("train", slice(200)), ("test", slice(200, 300))):
+        expected = {"image": image[part], "label": label[part]}
+        assert by_content(data.load("cifar10", split)) == by_content(expected)
 
 
 # Damage and interruption
