@@ -75,9 +75,8 @@ def _list(arguments: Sequence[str]) -> None:
     options = parse(Listing, arguments, "capsjax datasets")
     rows: list[dict[str, Any]] = []
     for dataset in map(data.find, data.names()):
-        size = prepared.bytes_of(dataset.name)
         to_prepare = dataset.origin in ("archives", "rendering")
-        state = "not prepared" if to_prepare else dataset.origin
+        state, size = prepared.state_of(dataset.name) if to_prepare else (dataset.origin, None)
         rows.append(
             {
                 "name": dataset.name,
@@ -86,7 +85,7 @@ def _list(arguments: Sequence[str]) -> None:
                 "classes": dataset.num_classes,
                 "source": dataset.source,
                 "licence": dataset.licence,
-                "state": state if size is None else "prepared",
+                "state": state,
                 "bytes": size,
             }
         )
@@ -189,12 +188,14 @@ def show(arguments: Sequence[str]) -> None:
 
 
 def _caption(arrays: data.Arrays, names: Sequence[str], index: int) -> str:
-    """Class, or classes, and below it the scalar factors, two on a line."""
+    """Class, or classes, and below it the factors, two on a line."""
     title = " + ".join(names[label] for label in np.atleast_1d(arrays["label"][index]))
-    factors = [
-        f"{key} {values[index]:.2f}" if values.dtype == np.float32 else f"{key} {values[index]}"
-        for key, values in arrays.items()
-        if key not in ("image", "label") and values.ndim == 1
-    ]
+    factors = []
+    for key, values in arrays.items():
+        if key in ("image", "label") or values.ndim > 2:
+            continue
+        form = ".2f" if values.dtype == np.float32 else "d"
+        numbers = " ".join(format(value, form) for value in np.atleast_1d(values[index]))
+        factors.append(f"{key} {numbers}")
     pairs = [", ".join(factors[start : start + 2]) for start in range(0, len(factors), 2)]
     return "\n".join([title, *pairs])

@@ -72,10 +72,10 @@ def load(name: str | Path, split: str = "train") -> Arrays:
 
     Args:
         name: as for ``find``.
-        split: "train" or "test"; for the user's own also "all".
+        split: "train", "test", or another one that the data set has.
 
     Returns:
-        ``{"image": uint8 [N, H, W, C], "label": int32 [N]}``.
+        ``{"image": uint8 [N, H, W, C], "label": int32 [N]}`` and the data set's factors.
 
     Raises:
         ValueError: no such name or split, or a corrupt file.

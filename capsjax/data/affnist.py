@@ -8,9 +8,9 @@ like them, but another data set.
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from capsjax.data.dataset import Arrays, check_arrays
+from capsjax.data.readers import read_matlab
 
 SIZE = 40
 _STRUCT, _FIELDS = "affNISTdata", ("image", "label_int")
@@ -35,20 +35,12 @@ def read_affnist(path: str | Path) -> Arrays:
         OSError: the file cannot be read.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        try:
-            content = loadmat(file, variable_names=[_STRUCT])
-        except Exception as error:  # SciPy raises many kinds for a file that is not its own
-            raise ValueError(
-                f"{path} is not a readable MATLAB file ({error}), expected affNIST's, in the "
-                "format of MATLAB 5"
-            ) from error
-    struct = content.get(_STRUCT)
+    struct = read_matlab(path, (_STRUCT,))[_STRUCT]
     names = getattr(struct, "dtype", np.dtype(float)).names or ()
-    if struct is None or struct.size != 1 or not set(_FIELDS) <= set(names):
-        found = "no such variable" if struct is None else f"fields {', '.join(names) or 'none'}"
+    if struct.size != 1 or not set(_FIELDS) <= set(names):
         raise ValueError(
-            f"{path} has {found}, expected a struct {_STRUCT} with the fields {', '.join(_FIELDS)}"
+            f"{path} has {_STRUCT} with fields {', '.join(names) or 'none'}, expected a struct "
+            f"with the fields {', '.join(_FIELDS)}"
         )
     image, label = (struct[name].item() for name in _FIELDS)
     if image.dtype != np.uint8 or image.ndim != 2 or image.shape[0] != SIZE**2:

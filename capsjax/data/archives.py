@@ -1,5 +1,6 @@
 """The official archives of data sets: where they come from, and that they are the right ones."""
 
+import errno
 import os
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,8 @@ from capsjax.data.readers import check_sha256
 
 MANUAL = "CAPSJAX_MANUAL_DIR"
 PREPARED = "CAPSJAX_DATA_DIR"
+
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO}
 
 
 class Archive(NamedTuple):
@@ -87,7 +90,7 @@ def collect(
         except ValueError as error:
             raise ValueError(
                 f"{error}. If it is a part of the official archive, or one of your own making in "
-                "its format, add --unverified"
+                "its format, add --unverified (in Python, unverified=True)"
             ) from error
     return paths
 
@@ -111,7 +114,7 @@ def _downloaded(
             pass
         return Path(download(archive.url))
     except Exception as error:  # of the network, of TFDS, of the disk
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(

@@ -1,7 +1,6 @@
 """CIFAR-10: 60,000 colour images of ten classes, 32 x 32, from its binary version."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 from capsjax.data import prepared
@@ -44,12 +43,7 @@ def read(paths: Mapping[str, Path], split: str) -> Arrays:
         ValueError: it is no such archive.
         OSError: it cannot be read.
     """
-    return _both(paths["all"])[split]
-
-
-@lru_cache(maxsize=1)  # one pass through the archive serves both splits
-def _both(path: Path) -> dict[str, Arrays]:
-    return read_cifar10(path)
+    return read_cifar10(paths["all"])[split]
 
 
 def dataset() -> Dataset:

@@ -8,13 +8,14 @@ import hashlib
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from capsjax.data import prepared
+from capsjax.data import prepared, subsets
 from capsjax.data.archives import Archive
 from capsjax.data.dataset import Arrays, Dataset
 
@@ -54,7 +55,7 @@ def read(paths: Mapping[str, Path], split: str) -> Arrays:
                     with Image.open(io.BytesIO(archive.read(name))) as picture:
                         pixels = np.asarray(picture.convert("L"))
                     views[int(match[1]) - 1, int(match[2])] = pixels
-    except (zipfile.BadZipFile, OSError, SyntaxError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, SyntaxError, EOFError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(f"{path} is not a readable .zip of images ({error})") from error
@@ -84,8 +85,10 @@ def check(arrays: Arrays) -> None:
 def dataset() -> Dataset:
     """COIL-20 from its prepared folder.
 
-    Splits ``train`` (views at 0, 10, ... degrees), ``test`` (those between them) and ``all``, each
-    with ``azimuth`` int32 ``[N]`` in degrees beside image and label.
+    Splits ``train`` (views at 0, 10, ... degrees), ``test`` (those between them) and ``all``, and
+    their parts: ``azimuth_familiar`` (from 300 through 0 to 40 degrees, of all), of which
+    ``azimuth_validation`` is every fifth view and ``azimuth_train`` the others, and
+    ``azimuth_novel``. Each has ``azimuth`` int32 ``[N]`` in degrees beside image and label.
     """
     return Dataset(
         name="coil20",
@@ -96,6 +99,12 @@ def dataset() -> Dataset:
         licence="for research",
         origin="archives",
         read=_read_split,
+        parts={
+            "azimuth_train": 320,
+            "azimuth_validation": 100,
+            "azimuth_familiar": 420,
+            "azimuth_novel": 1020,
+        },
     )
 
 
@@ -106,6 +115,16 @@ def _read_split(split: str) -> Arrays:
         "label": features["object_id"],
         "azimuth": features["angle"],
     }
+    if split == "azimuth_novel":
+        return subsets.viewpoint(arrays, "azimuth")[1]
+    if split.startswith("azimuth"):
+        arrays = subsets.viewpoint(arrays, "azimuth")[0]
+    fifth = arrays["azimuth"] // STEP % 5 == 0
     between = arrays["azimuth"] % (2 * STEP) != 0
-    chosen = {"train": ~between, "test": between, "all": np.full(len(between), True)}[split]
+    chosen = {
+        "train": ~between,
+        "test": between,
+        "azimuth_train": ~fifth,
+        "azimuth_validation": fifth,
+    }.get(split, np.full(len(between), True))
     return {key: value[chosen] for key, value in arrays.items()}

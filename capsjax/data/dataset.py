@@ -39,6 +39,9 @@ class Dataset:
         origin: where its files come from: "archives" or "rendering" (to be prepared first),
             "embedded", "made from" another, or "the user's own".
         read: reads one split; use ``load``.
+        parts: further splits, which are parts of those in ``sizes``, and their sizes.
+        divide: parts the training split into one to train on and one for validation, where its last
+            examples would not do; None takes these.
         made: how training makes new pictures in every epoch, if it does.
         base: reads the images that they are made of.
     """
@@ -51,6 +54,8 @@ class Dataset:
     licence: str
     origin: str
     read: Callable[[str], Arrays] = field(repr=False)
+    parts: Mapping[str, int] = field(default_factory=dict)
+    divide: Callable[[Arrays], tuple[Arrays, Arrays]] | None = field(default=None, repr=False)
     made: Made | None = field(default=None, repr=False)
     base: Callable[[str], Arrays] | None = field(default=None, repr=False)
 
@@ -63,7 +68,7 @@ class Dataset:
         """Images and labels of a split.
 
         Args:
-            split: a key of ``sizes``.
+            split: a key of ``sizes`` or of ``parts``.
 
         Returns:
             ``{"image": uint8 [N, H, W, C], "label": int32 [N]}``, and the factors that the data set
@@ -72,9 +77,10 @@ class Dataset:
         Raises:
             ValueError: there is no such split, or a file is corrupt.
         """
-        if split not in self.sizes:
+        known = [*self.sizes, *self.parts]
+        if split not in known:
             raise ValueError(
-                f"{self.name} has no split {split!r}, expected one of: {', '.join(self.sizes)}"
+                f"{self.name} has no split {split!r}, expected one of: {', '.join(known)}"
             )
         return self.read(split)
 

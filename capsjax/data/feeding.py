@@ -106,7 +106,12 @@ def batches(
 
     Returns:
         An iterator over the batches of steps ``start`` to ``stop - 1``.
+
+    Raises:
+        ValueError: pictures to make are to be streamed.
     """
+    if stream and made is not None:
+        raise ValueError("pictures that are made on the device cannot be streamed from the host")
     if stream:
         return streamed(FromArrays(arrays), order, start, stop)
     return map(held(arrays, order, made), range(start, stop))
@@ -195,7 +200,7 @@ def streamed(
             "and 0 <= start <= stop"
         )
     steps: Any = _Steps(source, order, start, stop, shard)
-    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=_PREFETCHED)
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(_PREFETCHED, workers))
     return iter(grain.MapDataset.source(steps).to_iter_dataset(options))
 
 

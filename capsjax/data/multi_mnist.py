@@ -22,7 +22,6 @@ from capsjax.data.dataset import Arrays
 from capsjax.data.generated import example_key
 
 SOURCE = "made from MNIST by capsjax after Sabour, Frosst and Hinton 2017, section 6"
-VARIANTS = 1000
 
 # Takes the place of a variant's number in draws that all variants share; none is as large.
 _SHARED = 2**31 - 1
@@ -133,33 +132,3 @@ def example(
         "sources": jnp.stack(sources),
         "label": label[pair],
     }
-
-
-def fixed_pairs(
-    base: Mapping[str, np.ndarray], count: int = 10_000, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which pictures make up a fixed test set.
-
-    The first N pairs take every one of the N base images once, the next N once more, and so on:
-    10,000 of MNIST's test images are one picture each, 10,000,000 are all of the paper's.
-
-    Args:
-        base: images and labels of the test split.
-        count: how many pictures, at most 1,000 for each base image.
-        seed: of the order in which base images are taken.
-
-    Returns:
-        Base images and variants, int32 ``[count]`` each, for ``generated.examples``.
-
-    Raises:
-        ValueError: ``count`` is out of range.
-    """
-    num_images = len(base["label"])
-    if not 1 <= count <= VARIANTS * num_images:
-        raise ValueError(
-            f"count is {count}, expected 1 to {VARIANTS * num_images}, {VARIANTS} for each of "
-            f"{num_images} base images"
-        )
-    order = np.random.default_rng(seed).permutation(num_images).astype(np.int32)
-    rounds = np.arange(count) // num_images
-    return np.resize(order, count), rounds.astype(np.int32)

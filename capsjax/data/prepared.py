@@ -10,19 +10,24 @@ import hashlib
 import io
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from capsjax.data import subsets
 from capsjax.data.archives import data_dir
 from capsjax.data.dataset import Arrays, Dataset
 
 _STAMP = "capsjax.json"
 _INFO = "dataset_info.json"  # TFDS writes it last
 _CHUNK = 1000
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
 
 def dataset(
@@ -35,6 +40,7 @@ def dataset(
     licence: str,
     origin: str = "archives",
     arrays: Callable[[Arrays], Arrays] | None = None,
+    viewpoints: bool = False,
 ) -> Dataset:
     """A data set that is read from its prepared folder.
 
@@ -47,12 +53,18 @@ def dataset(
         licence: under which terms.
         origin: as for ``Dataset``.
         arrays: makes a split's arrays of its stacked TFDS features; None keeps image and label.
+        viewpoints: it has smallNORB's factors, and so the splits of ``subsets.novel_viewpoints``
+            for each of azimuth and elevation, such as ``azimuth_train``; an instance of every
+            category is set aside for validation.
 
     Returns:
         The data set.
     """
 
     def read(split: str) -> Arrays:
+        if split not in sizes:
+            factor, part = split.split("_")
+            return subsets.novel_viewpoints(read("train"), read("test"), factor)[part]  # type: ignore[arg-type]
         features = read_features(name, split)
         return arrays(features) if arrays else {key: features[key] for key in ("image", "label")}
 
@@ -65,13 +77,18 @@ def dataset(
         licence=licence,
         origin=origin,
         read=read,
+        parts=subsets.PARTS if viewpoints else {},
+        divide=partial(subsets.hold_out, instance=subsets.HELD_OUT) if viewpoints else None,
     )
 
 
 def folder_of(name: str) -> Path | None:
-    """The newest prepared folder of a data set, or None."""
-    found = sorted(data_dir().glob(f"{name}/*/{_INFO}"))
-    return found[-1].parent if found else None
+    """The prepared folder of a data set's newest version, or None."""
+    found = [path.parent for path in data_dir().glob(f"{name}/*/{_INFO}")]
+    # TFDS calls what it has not finished incomplete.SOMETHING.
+    versions = {_VERSION.fullmatch(folder.name): folder for folder in found}
+    numbers = {tuple(map(int, match.groups())): versions[match] for match in versions if match}
+    return numbers[max(numbers)] if numbers else None
 
 
 def read_features(name: str, split: str) -> Arrays:
@@ -154,7 +171,9 @@ def prepare(name: str, *, force: bool = False, unverified: bool = False) -> Path
 
     root = data_dir()
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".preparing-{name}-", dir=root) as work:
+    _remove_leftovers(root, name)
+    prefix = f".preparing-{name}-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=root) as work:
         builder = builders.BUILDERS[name](data_dir=work, unverified=unverified)
         # TFDS says where it wrote, which is not where it stays.
         try:
@@ -178,6 +197,18 @@ def prepare(name: str, *, force: bool = False, unverified: bool = False) -> Path
                 (Path(work) / "old").rename(place)
             raise
     return place
+
+
+def _remove_leftovers(root: Path, name: str) -> None:
+    """Remove what attempts left that were killed: folders of processes that are no more."""
+    for folder in root.glob(f".preparing-{name}-*"):
+        process = folder.name.removeprefix(f".preparing-{name}-").split("-")[0]
+        try:
+            os.kill(int(process), 0)
+        except (ProcessLookupError, ValueError):
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue
 
 
 def _stamp(name: str, folder: Path, *, verified: bool) -> None:
@@ -231,9 +262,15 @@ def check_files(name: str) -> bool | None:
     return verified
 
 
-def bytes_of(name: str) -> int | None:
-    """Size of a prepared folder in bytes, or None."""
+def state_of(name: str) -> tuple[str, int | None]:
+    """Whether a data set is prepared, in words, and the bytes that it takes."""
     folder = folder_of(name)
     if folder is None:
-        return None
-    return sum(os.stat(path).st_size for path in folder.iterdir())
+        return "not prepared", None
+    size = sum(os.stat(path).st_size for path in folder.iterdir())
+    try:
+        if not json.loads((folder / _STAMP).read_text())["verified"]:
+            return "prepared, not of the official archives", size
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # TFDS made it, or ``check_files`` will say what is wrong
+    return "prepared", size

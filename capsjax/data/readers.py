@@ -33,7 +33,7 @@ def check_sha256(path: Path, expected: str) -> None:
     if found != expected:
         raise ValueError(
             f"{path} is corrupt, truncated or another file: its SHA-256 is {found}, expected "
-            f"{expected}; replace it (for one that came with capsjax, reinstall the package)"
+            f"{expected}; replace it"
         )
 
 

@@ -111,6 +111,7 @@ def dataset() -> Dataset:
         source="LeCun, Huang and Bottou 2004",
         licence="for research; not to be sold",
         arrays=arrays,
+        viewpoints=True,
     )
 
 

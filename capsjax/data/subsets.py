@@ -13,6 +13,19 @@ from capsjax.data.dataset import Arrays
 
 # Degrees of what networks are trained on: an arc about the front, and the lowest elevations.
 _FIRST, _ARC, _HIGHEST = 300, 100, 40
+# Of the training half's instances, the one for validation.
+HELD_OUT = 4
+# Sizes of all that ``novel_viewpoints`` makes of smallNORB's halves of 24,300.
+PARTS = {
+    f"{factor}_{part}": size
+    for factor in ("azimuth", "elevation")
+    for part, size in (
+        ("train", 6480),
+        ("validation", 1620),
+        ("familiar", 8100),
+        ("novel", 16_200),
+    )
+}
 
 
 def few_shot(arrays: Mapping[str, np.ndarray], per_class: int, seed: int) -> Arrays:
@@ -133,7 +146,7 @@ def novel_viewpoints(
     test: Mapping[str, np.ndarray],
     factor: Literal["azimuth", "elevation"],
     *,
-    instance: int = 4,
+    instance: int = HELD_OUT,
 ) -> dict[str, Arrays]:
     """The experiment on novel viewpoints, with examples for validation.
 

@@ -13,6 +13,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache, partial
 from multiprocessing import get_context
 
@@ -168,6 +169,7 @@ def render_all(
 
     Raises:
         ValueError: as for ``render``, or fewer than one process.
+        OSError: a process was killed, or could not start.
     """
     count = _cores() if processes is None else processes
     if count < 1:
@@ -179,8 +181,16 @@ def render_all(
     if count == 1:
         parts = list(bar(map(work, toys)))
     else:
-        with ProcessPoolExecutor(min(count, len(toys)), mp_context=get_context("spawn")) as pool:
-            parts = list(bar(pool.map(work, toys)))
+        try:
+            with ProcessPoolExecutor(
+                min(count, len(toys)), mp_context=get_context("spawn")
+            ) as pool:
+                parts = list(bar(pool.map(work, toys)))
+        except BrokenProcessPool as error:
+            raise OSError(
+                f"a rendering process ended early ({error}): give a script the guard if __name__ "
+                "== '__main__', or render with processes=1"
+            ) from error
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -211,6 +221,7 @@ def dataset(size: int = 48) -> Dataset:
         licence="as capsjax's",
         origin="rendering",
         arrays=_arrays,
+        viewpoints=True,
     )
 
 

@@ -24,9 +24,11 @@ class Config:
         schedule: "recipe" (the official code's: x0.96 every 2,000 steps) or "cosine" (50 steps up,
             then down to 0 at the end).
         seed: of the initial parameters, the order of images and their shifts.
-        validation: this many images at the end of the training set choose the checkpoint.
+        validation: this many images at the end of the training set choose the checkpoint; data sets
+            with views of few things (smallnorb, toy_norb) set one of each category aside instead.
         limit: train on the first so many images only; None takes all but the validation images.
-        shift: largest random shift of a training image in pixels, in each direction.
+        shift: largest random shift of a training image in pixels, in each direction; pictures that
+            are made anew are not shifted on top of that.
         precision: of matrix products: "default", "high" or "highest", as JAX names them.
         checkpoint_every: steps between checkpoints (an epoch's end always has one).
         loss: choices of the loss.

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from capsjax.data import Arrays, check_arrays, feeding
 from capsjax.data.dataset import Made
-from capsjax.data.made import sample
+from capsjax.data.made import for_training, for_validation, sample
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.config import Config
 from capsjax.training.evaluation import check_labels, evaluate
@@ -77,6 +77,7 @@ def fit(
     progress: bool = False,
     made: Made | None = None,
     feed: Feed = "auto",
+    validation: Arrays | None = None,
 ) -> Result:
     """Train a network; with a work directory, resumably.
 
@@ -92,6 +93,8 @@ def fit(
             its last images alone.
         feed: "device" holds the training images there, "stream" reads them from the host ahead of
             time, "auto" holds what fits. The result is the same.
+        validation: the validation set; None takes the last ``config.validation`` images of
+            ``data``.
 
     Returns:
         The best network by validation error, and how it came to be.
@@ -105,22 +108,28 @@ def fit(
         SystemExit: SIGTERM came (code 143); the state was saved first (with a work directory).
     """
     num_classes = cast(Any, model).num_classes
-    train, validation = _divide(data, config, num_classes)
-    if feed not in get_args(Feed) or (feed == "stream" and made is not None):
-        raise ValueError(
-            f"feed is {feed!r}, expected 'auto', 'device' or 'stream', the last not for pictures "
-            "that are made on the device"
-        )
+    train, held_out = _divide(data, validation, config, num_classes)
+    if feed not in get_args(Feed):
+        raise ValueError(f"feed is {feed!r}, expected 'auto', 'device' or 'stream'")
     if made is not None:
-        validation = check_arrays(sample(made, validation), where="what is made of the data")
+        pictures = sample(for_validation(made), held_out)
+        held_out = check_arrays(pictures, where="what is made of the data")
+        made = for_training(made, config.seed)
     stream = feed == "stream" or (feed == "auto" and made is None and not feeding.fits(train))
-    fit_ = _Fit(model, num_classes, train, validation, config, workdir, progress, made, stream)
+    fit_ = _Fit(model, num_classes, train, held_out, config, workdir, progress, made, stream)
     return fit_.run()
 
 
-def _divide(data: Arrays, config: Config, num_classes: int) -> tuple[Arrays, Arrays]:
+def _divide(
+    data: Arrays, validation: Arrays | None, config: Config, num_classes: int
+) -> tuple[Arrays, Arrays]:
     data = check_arrays(data, where="data")
     check_labels(data["label"], num_classes)
+    if validation is not None:
+        validation = check_arrays(validation, where="the validation set")
+        check_labels(validation["label"], num_classes)
+        config = dataclasses.replace(config, validation=len(validation["label"]))
+        data = {key: np.concatenate([data[key], validation[key]]) for key in data}
     count = len(data["label"]) - config.validation
     if config.limit is not None and config.limit > count:
         raise ValueError(
@@ -202,7 +211,7 @@ class _Fit:
             self.graph,
             optimizer,
             num_classes=num_classes,
-            limit=config.shift,
+            limit=0 if made is not None else config.shift,
             loss=config.loss,
             key=shift_key,
         )

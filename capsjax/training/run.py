@@ -116,6 +116,9 @@ def train(
         arrays, test = dataset.base("train"), dataset.load("test")
     else:
         arrays, test = dataset.load("train"), dataset.load("test")
+    validation = None
+    if dataset.divide is not None:
+        arrays, validation = dataset.divide(arrays)
     if test["label"].ndim > 1:
         raise ValueError(
             f"{dataset.name} shows {test['label'].shape[1]} classes in every image, expected one"
@@ -133,6 +136,7 @@ def train(
         progress=progress,
         made=dataset.made,
         feed=feed,
+        validation=validation,
     )
     evaluation = Run(result.model, settings).evaluate(test, reconstruct=True)
     summary = {

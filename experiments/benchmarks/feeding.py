@@ -3,8 +3,9 @@
 One run measures in turn, several times over (leave the machine alone meanwhile): CapsNet's training
 step on MNIST at batch 64, its own batches included, and alone the batches of MNIST (gathered,
 shifted, scaled), of MultiMNIST and of synthetic affNIST (made anew, scaled), held on the device
-and, for MNIST, streamed. Medians are printed as shares of the step and written to
-``experiments/results/feeding.json``. Expected: below 5 % each. About two minutes on 2 cores.
+and, for MNIST, streamed (what is left of it for the step to wait for: the reading goes on beside).
+Medians are printed as shares of the step and written to ``experiments/results/feeding.json``.
+Expected: below 5 % each. About one minute on 2 cores.
 
     python -m experiments.benchmarks.feeding
 """

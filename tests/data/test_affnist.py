@@ -89,14 +89,14 @@ def test_fields_of_another_form_are_refused(
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("other", np.zeros(3), "no such variable"),
+        ("other", np.zeros(3), "lacks affNISTdata"),
         ("affNISTdata", np.zeros(3), "fields none"),
         ("affNISTdata", {"picture": 1, "label_int": 1}, "fields picture, label_int"),
     ],
 )
 def test_other_contents_are_refused(tmp_path: Path, name: str, fields: Any, message: str) -> None:
     path = written(tmp_path, fields, name)
-    with pytest.raises(ValueError, match=f"{message}, expected a struct affNISTdata with the"):
+    with pytest.raises(ValueError, match=f"{message}, expected "):
         bare(affnist.read_affnist)(path)
 
 
@@ -111,7 +111,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, digits: dict, kept: int) ->
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "test.mat"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 4)
-    with pytest.raises(ValueError, match="is not a readable MATLAB file"):
+    with pytest.raises(ValueError, match="is not a readable MATLAB 5 file"):
         bare(affnist.read_affnist)(path)
 
 

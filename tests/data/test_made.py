@@ -31,6 +31,24 @@ def test_training_and_test_pictures_come_from_draws_of_their_own() -> None:
     assert (train != test).any(axis=1).mean() > 0.9
 
 
+def test_partners_never_cross_from_one_split_into_another() -> None:
+    digits = {split: made.base_of(split)["image"] for split in ("train", "validation", "test")}
+    known = {split: {d.tobytes() for d in images} for split, images in digits.items()}
+    assert [len(images) for images in digits.values()] == [55_000, 5_000, 10_000]
+    still = made.multi(multi_mnist.Config(shift=0, pad=0))
+    for split, own in known.items():
+        if split != "train":
+            shown = still.load(split)["sources"].reshape(-1, 28, 28, 1)
+            assert {source.tobytes() for source in shown} <= own
+
+
+def test_a_run_s_draws_are_its_own() -> None:
+    how = made.translated().made
+    assert how is not None
+    seeds = [made.for_training(how, seed).seed for seed in (0, 1, 2**32 - 4)]
+    assert len({*seeds, how.seed, made.for_validation(how).seed}) == 5
+
+
 def test_partners_are_of_the_same_part_and_of_another_class() -> None:
     base = {key: value[:30] for key, value in mnist.read("train").items()}
     how = made.multi(multi_mnist.Config(shift=0)).made

@@ -161,28 +161,6 @@ def test_a_picture_follows_from_its_numbers_alone(base: dict, paper: dict) -> No
     assert not np.array_equal(other["image"], found["image"])
 
 
-@pytest.mark.parametrize("count", [1, 10, 25, 10_000])
-def test_a_fixed_test_set_takes_base_images_in_turn(count: int) -> None:
-    n, k = multi_mnist.fixed_pairs({"label": np.zeros(10)}, count)
-    assert (n.dtype, k.dtype, len(n), len(k)) == (np.int32, np.int32, count, count)
-    assert len({*zip(n.tolist(), k.tolist(), strict=True)}) == count
-    assert np.array_equal(np.bincount(n[: count - count % 10], minlength=10), [count // 10] * 10)
-    assert k.max() == (count - 1) // 10
-
-
-@pytest.mark.core
-def test_the_default_test_set_has_every_image_once() -> None:
-    n, k = multi_mnist.fixed_pairs({"label": np.zeros(10_000)})
-    assert np.array_equal(np.sort(n), np.arange(10_000))
-    assert not k.any()
-
-
-@pytest.mark.parametrize("count", [0, 10_001])
-def test_more_pairs_than_there_are_is_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=f"count is {count}, expected 1 to 10000"):
-        bare(multi_mnist.fixed_pairs)({"label": np.zeros(10)}, count)
-
-
 def test_one_class_is_refused() -> None:
     with pytest.raises(ValueError, match=r"classes \[3\], expected at least two"):
         bare(multi_mnist.prepare)({"label": np.full(4, 3)})

@@ -133,6 +133,13 @@ def test_coil20_has_its_archive_s_views_in_two_halves(place: Path) -> None:
     train, test, all_ = (data.load("coil20", split) for split in ("train", "test", "all"))
     assert set(train["azimuth"]) == set(range(0, 360, 10))
     assert set(test["azimuth"]) == set(range(5, 360, 10))
+    dataset = data.find("coil20")
+    parts = {name: dataset.load(name) for name in dataset.parts}
+    assert {name: len(part["label"]) for name, part in parts.items()} == dict(dataset.parts)
+    views = {name: set(part["azimuth"].tolist()) for name, part in parts.items()}
+    assert views["azimuth_train"] | views["azimuth_validation"] == views["azimuth_familiar"]
+    assert not views["azimuth_train"] & views["azimuth_validation"]
+    assert not views["azimuth_familiar"] & views["azimuth_novel"]
     for arrays, count in ((train, 720), (test, 720), (all_, 1440)):
         assert len(arrays["label"]) == count
         expected = images[arrays["label"], arrays["azimuth"] // 5]
@@ -406,6 +413,8 @@ def test_toy_norb_is_stored_with_its_factors_and_pose(
     monkeypatch.setattr(toy_norb, "render_all", render_all)
     prepared.prepare("toy_norb")
     assert prepared.check_files("toy_norb") is True
+    with pytest.raises(ValueError, match=r"no split 'roll', expected .*test, azimuth_train, azim"):
+        data.load("toy_norb", "roll")
     for split, expected in zip(("train", "test"), rendered.values(), strict=True):
         down_right = expected.pop("shift")
         expected |= {"shift_x": down_right[:, 0], "shift_y": down_right[:, 1]}

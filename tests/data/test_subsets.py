@@ -124,6 +124,10 @@ def test_novel_viewpoints_keep_instances_and_viewpoints_apart(factor: str) -> No
     }
     assert set(parts["train"]["instance"].tolist()) == {4, 7, 8, 9}
     assert set(parts["validation"]["instance"].tolist()) == {6}
+    # smallNORB has six lightings of each of these.
+    assert {name: 6 * size for name, size in sizes.items()} == {
+        name: subsets.PARTS[f"{factor}_{name}"] for name in sizes
+    }
     views = {name: set(part[factor].tolist()) for name, part in parts.items()}
     assert views["train"] == views["validation"] == views["familiar"]
     assert not views["novel"] & views["train"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from capsjax import data
 from capsjax.data.dataset import Made
 from capsjax.training import loop, metric_log
 from capsjax.training.checkpoint import Checkpoints
@@ -145,11 +146,24 @@ def test_made_pictures_are_new_in_every_epoch_and_validated_on_their_own() -> No
         np.testing.assert_allclose(found, known, rtol=1e-4)
 
 
+def test_a_given_validation_set_takes_the_place_of_the_last_images() -> None:
+    levels = np.arange(20, 250, 10)
+    changes = {"batch_size": 1, "epochs": 1, "validation": 9, "learning_rate": 1e-12}
+    config = loop.Config(**TINY | changes)
+    own = flat_images(np.array([7, 8]))
+    result = loop.fit(Level(), flat_images(levels), config, validation=own)
+    assert sorted(images_seen(result, levels)) == list(range(len(levels)))
+    assert own["label"].tolist() == [1, 1]
+    assert result.validation_error == 1.0  # Level predicts class 0
+    zeros = {**own, "label": np.zeros(2, np.int32)}
+    assert loop.fit(Level(), flat_images(levels), config, validation=zeros).validation_error == 0
+
+
 def test_a_feed_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="feed is 'disk', expected 'auto', 'device' or 'stream'"):
         bare(loop.fit)(narrow_network(), digits(26), loop.Config(**TINY), feed="disk")
-    made = Made(lambda *_: {}, None)
-    with pytest.raises(ValueError, match="the last not for pictures that are made"):
+    made = data.find("rotated_mnist").made
+    with pytest.raises(ValueError, match="pictures that are made on the device cannot be streamed"):
         loop.fit(narrow_network(), digits(26), loop.Config(**TINY), feed="stream", made=made)
 
 

@@ -392,6 +392,25 @@ def test_a_config_of_another_network_than_the_checkpoints_is_a_value_error(
     gc.collect()
 
 
+def test_a_data_set_that_divides_itself_chooses_the_validation_images(
+    dataset: data.Dataset, tmp_path: Path
+) -> None:
+    seen = []
+
+    def divide(arrays: data.Arrays) -> tuple[data.Arrays, data.Arrays]:
+        parts = [{key: value[part] for key, value in arrays.items()} for part in PARTS]
+        seen.append(arrays)
+        return parts[0], parts[1]
+
+    result, *_ = train(replace(dataset, divide=divide), tmp_path / "run")
+    assert len(seen[0]["label"]) == 100
+    steps = 60 // SETTINGS.training.batch_size * SETTINGS.training.epochs
+    assert result.steps == steps
+
+
+PARTS = (slice(60), slice(60, 100))
+
+
 # Configs as JSON
 
 
