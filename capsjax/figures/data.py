@@ -1,6 +1,7 @@
 """Pictures of data sets."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from capsjax.figures._style import draw_image
 
 _COLUMNS = 10
+_LETTERS = 18  # that fit above an image
 
 
 def contact_sheet(images: np.ndarray, captions: Sequence[str], *, title: str = "") -> Figure:
@@ -15,7 +17,7 @@ def contact_sheet(images: np.ndarray, captions: Sequence[str], *, title: str = "
 
     Args:
         images: uint8 ``[N, H, W, C]``; with two channels the pair stands side by side.
-        captions: one for each, of one or more lines.
+        captions: one for each, of one or more lines; long ones are broken.
         title: above all of them.
 
     Returns:
@@ -32,6 +34,7 @@ def contact_sheet(images: np.ndarray, captions: Sequence[str], *, title: str = "
     pair = images.shape[-1] == 2
     columns = min(_COLUMNS // (2 if pair else 1), len(images))
     rows = -(-len(images) // columns)
+    captions = ["\n".join(_wrapped(caption, _LETTERS * (2 if pair else 1))) for caption in captions]
     lines = max(caption.count("\n") + 1 for caption in captions)
     width = 2.2 if pair else 1.1
     height = width / (2 if pair else 1) * images.shape[1] / images.shape[2] + 0.16 * lines + 0.1
@@ -44,3 +47,8 @@ def contact_sheet(images: np.ndarray, captions: Sequence[str], *, title: str = "
         draw_image(axis, image / 255)
         axis.set_title(caption, fontsize=7, pad=2)
     return figure
+
+
+def _wrapped(caption: str, letters: int) -> Iterator[str]:
+    for line in caption.splitlines():
+        yield from textwrap.wrap(line, letters)
