@@ -26,6 +26,7 @@ from capsjax.data.dataset import Arrays, Dataset
 
 _STAMP = "capsjax.json"
 _INFO = "dataset_info.json"  # TFDS writes it last
+_FORMAT = "array_record"
 _CHUNK = 1000
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
@@ -161,11 +162,16 @@ def prepare(name: str, *, force: bool = False, unverified: bool = False) -> Path
         The folder.
 
     Raises:
-        ValueError: an archive is wrong or missing.
+        ValueError: an archive is wrong or missing, or TFDS made the folder in another format.
         OSError: the disk is full or unwritable; an older folder is untouched.
     """
     there = folder_of(name)
     if there is not None and not force:
+        if (form := _format_of(there)) != _FORMAT:
+            raise ValueError(
+                f"{there} holds {form} files, which only TensorFlow reads: --force replaces it, or "
+                "set CAPSJAX_DATA_DIR to another folder"
+            )
         return there
     from capsjax.data import builders
 
@@ -262,12 +268,21 @@ def check_files(name: str) -> bool | None:
     return verified
 
 
+def _format_of(folder: Path) -> str:
+    try:
+        return json.loads((folder / _INFO).read_text()).get("fileFormat", _FORMAT)
+    except (ValueError, AttributeError):
+        return _FORMAT  # damaged, which reading it will say
+
+
 def state_of(name: str) -> tuple[str, int | None]:
     """Whether a data set is prepared, in words, and the bytes that it takes."""
     folder = folder_of(name)
     if folder is None:
         return "not prepared", None
     size = sum(os.stat(path).st_size for path in folder.iterdir())
+    if (form := _format_of(folder)) != _FORMAT:
+        return f"prepared as {form}, for TensorFlow only", size
     try:
         if not json.loads((folder / _STAMP).read_text())["verified"]:
             return "prepared, not of the official archives", size

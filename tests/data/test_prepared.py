@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -376,6 +377,29 @@ def test_one_that_is_broken_off_leaves_nothing_that_passes_for_complete(
     assert by_content(data.load("kmnist")) == good
 
 
+def test_only_finished_folders_count_and_the_newest_version_wins(place: Path) -> None:
+    kmnist(place)
+    folder = prepared.prepare("kmnist", unverified=True)
+    for other in ("incomplete.ABC_3.0.1", "2.9.9", "3.0.1.old"):
+        shutil.copytree(folder, folder.with_name(other))
+    assert prepared.folder_of("kmnist") == folder
+    shutil.copytree(folder, folder.with_name("3.0.10"))
+    assert prepared.folder_of("kmnist") == folder.with_name("3.0.10")
+
+
+def test_what_killed_attempts_left_is_removed(place: Path) -> None:
+    kmnist(place)
+    root = official.data_dir()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    gone, alive = (root / f".preparing-kmnist-{pid}-x" for pid in (ended.pid, os.getpid()))
+    for left in (gone, alive):
+        (left / "kmnist").mkdir(parents=True)
+    prepared.prepare("kmnist", unverified=True)
+    assert not gone.exists()
+    assert alive.exists()
+
+
 def test_a_folder_that_tfds_made_is_read_without_our_checksums(place: Path) -> None:
     kmnist(place)
     folder = prepared.prepare("kmnist", unverified=True)
@@ -393,6 +417,9 @@ def test_a_folder_of_tfrecords_says_what_to_do(place: Path) -> None:
     path.write_text(json.dumps(info))
     with pytest.raises(ValueError, match=r"only TensorFlow reads.*prepare kmnist --force"):
         data.load("kmnist")
+    with pytest.raises(ValueError, match=r"holds tfrecord files, which only TensorFlow reads"):
+        prepared.prepare("kmnist")
+    assert prepared.state_of("kmnist")[0] == "prepared as tfrecord, for TensorFlow only"
 
 
 # Rendered
