@@ -8,8 +8,8 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from capsjax.ops.convolution import Padding, conv2d
-from capsjax.ops.squash import safe_norm, squash
+from capsjax.ops.convolution import Padding, conv2d, depthwise_conv2d
+from capsjax.ops.squash import safe_norm, squash, squash_exponential
 from capsjax.types import Capsules
 
 Initializer = Callable[..., Array]
@@ -105,6 +105,46 @@ class PrimaryCapsules(nnx.Module):
         return Capsules(poses, safe_norm(poses))
 
 
+class DepthwisePrimaryCapsules(nnx.Module):
+    """Capsules from a depthwise convolution: each channel by itself, then cut into capsules.
+
+    Args:
+        channels: of the input feature maps, a multiple of ``dim``.
+        dim: of each capsule's pose.
+        kernel_size: rows and columns of the kernel; one number for both.
+        stride: of both spatial axes.
+        kernel_init: initializer of the kernel ``[rows, columns, 1, channels]``.
+        bias_init: initializer of the bias ``[channels]``.
+        rngs: takes one key of the stream ``params`` for each array.
+
+    Source: Mazzia, Salvetti and Chiaberge 2021, section "Primary capsules".
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        dim: int,
+        *,
+        kernel_size: int | tuple[int, int],
+        stride: int = 1,
+        kernel_init: Initializer = HE_NORMAL,
+        bias_init: Initializer = nnx.initializers.zeros,
+        rngs: nnx.Rngs,
+    ):
+        sides = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        self.kernel = nnx.Param(kernel_init(rngs.params(), (*sides, 1, channels)))
+        self.bias = nnx.Param(bias_init(rngs.params(), (channels,)))
+        self.dim = dim
+        self.stride = stride
+
+    def __call__(self, features: Float[Array, "batch height width channels"]) -> Capsules:
+        """Poses ``[batch, positions * channels / dim, dim]`` and their lengths."""
+        out = depthwise_conv2d(features, self.kernel[...], stride=self.stride)
+        out = out + jnp.reshape(self.bias[...], (1, 1, 1, -1))
+        poses = squash_exponential(jnp.reshape(out, (out.shape[0], -1, self.dim)))
+        return Capsules(poses, safe_norm(poses))
+
+
 def output_shape(
     module: Callable[[Array], object], image_shape: tuple[int, ...]
 ) -> tuple[tuple[int, ...], ...]:
@@ -120,5 +160,5 @@ def output_shape(
     Raises:
         ValueError: whatever the module refuses about the shape.
     """
-    out = jax.eval_shape(module, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    out = jax.eval_shape(module, jax.ShapeDtypeStruct((1, *image_shape), float))
     return tuple(leaf.shape[1:] for leaf in jax.tree.leaves(out))

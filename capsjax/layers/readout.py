@@ -51,3 +51,12 @@ class Readout(nnx.Module):
             return safe_norm(routed.poses)
         assert routed.activations is not None
         return routed.activations
+
+
+def check_activation(config: Any) -> None:
+    """Refuse a routing whose activations are logits that a layer has to normalise (ValueError)."""
+    if getattr(config, "activation", "sigmoid") == "identity":
+        raise ValueError(
+            "routing.activation is 'identity', whose logits a layer has to normalise; this network "
+            "has no such layer: use 'sigmoid'"
+        )

@@ -8,10 +8,13 @@ from typing import Any
 import jax
 from flax import nnx
 
-from capsjax.models import capsnet
+from capsjax.models import capsnet, efficient_capsnet
 from capsjax.routing import config_of
 
-MODELS: dict[str, ModuleType] = {"capsnet": capsnet}
+MODELS: dict[str, ModuleType] = {
+    "capsnet": capsnet,
+    "efficient_capsnet": efficient_capsnet,
+}
 
 
 def find(name: str) -> ModuleType:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
@@ -32,7 +31,8 @@ from capsjax.layers.primary import (
     PrimaryCapsules,
     output_shape,
 )
-from capsjax.layers.readout import Readout
+from capsjax.layers.readout import Readout, check_activation
+from capsjax.models.output import check_images, output_of
 from capsjax.ops.convolution import Padding
 from capsjax.routing import algorithm_of, dynamic
 from capsjax.types import Output
@@ -93,11 +93,7 @@ class Config:
         if self.semantics not in ("paper", "official"):
             raise ValueError(f"semantics is {self.semantics!r}, expected 'paper' or 'official'")
         algorithm_of(self.routing)
-        if getattr(self.routing, "activation", "sigmoid") == "identity":
-            raise ValueError(
-                "routing.activation is 'identity', whose logits a layer has to normalise; capsnet "
-                "has no such layer: use 'sigmoid'"
-            )
+        check_activation(self.routing)
         if isinstance(self.routing, dynamic.Config) and self.routing.semantics != self.semantics:
             raise ValueError(
                 f"semantics is {self.semantics!r} and routing.semantics is "
@@ -201,21 +197,10 @@ class Network(nnx.Module):
         Raises:
             ValueError: images of another shape than the network was made for.
         """
-        if images.ndim != 4 or images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"images have shape {images.shape}, expected [batch, height, width, channels] "
-                f"with {self.image_shape} after the batch"
-            )
+        check_images(images, self.image_shape)
         features = jax.nn.relu(self.convolution(images))
         routed = self.classes(self.primary(features), trace=trace)
-        activations = self.readout(routed)
-        reconstruction = None
-        if self.decoder is not None:
-            if targets is None:
-                predicted = jnp.argmax(activations, axis=-1)
-                targets = jax.nn.one_hot(predicted, self.num_classes, dtype=images.dtype)
-            reconstruction = self.decoder(routed.poses, targets)
-        return Output(routed.poses, activations, reconstruction, (routed,))
+        return output_of(routed, self.readout, self.decoder, targets)
 
 
 def _check_sizes(config: Config, image_shape: tuple[int, ...], num_classes: int) -> None:

@@ -71,6 +71,52 @@ def conv2d(
     return _conv(images, kernel, stride)
 
 
+def depthwise_conv2d(
+    images: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "rows columns 1 channels"],
+    *,
+    stride: int = 1,
+) -> Float[Array, "batch out_height out_width channels"]:
+    """Unpadded convolution of each channel with a filter of its own.
+
+    Where the kernel has one place only, as in Efficient-CapsNet, it is one contraction.
+
+    Args:
+        images: the input.
+        kernel: the filters.
+        stride: of both spatial axes.
+
+    Returns:
+        The output, in the inputs' dtype.
+
+    Raises:
+        ValueError: channels disagree, a stride below 1, or an image smaller than the kernel.
+    """
+    if images.ndim != 4 or kernel.ndim != 4 or kernel.shape[2:] != (1, images.shape[3]):
+        raise ValueError(
+            "depthwise_conv2d takes images [batch, height, width, channels] and a kernel "
+            f"[rows, columns, 1, channels], got {images.shape} and {kernel.shape}"
+        )
+    rows, columns, _, channels = kernel.shape
+    if stride < 1 or images.shape[1] < rows or images.shape[2] < columns:
+        raise ValueError(
+            f"a kernel of {rows}x{columns} slides over images of "
+            f"{images.shape[1]}x{images.shape[2]} by {stride}, expected one that fits and a stride "
+            "of at least 1"
+        )
+    if _output_size(images.shape, kernel.shape, stride) == (1, 1):
+        seen = images[:, :rows, :columns]
+        return jnp.einsum("bhwc,hwc->bc", seen, kernel[:, :, 0])[:, None, None]
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=channels,
+    )
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(images: Array, kernel: Array, stride: int) -> Array:
     return lax.platform_dependent(
