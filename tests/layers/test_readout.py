@@ -51,7 +51,7 @@ def test_another_word_is_refused(monkeypatch):
         "Config", [], namespace={"__module__": module.__name__}
     )
     module.SOURCE = "nowhere"
-    module.init = module.route = None
+    module.init = module.route = dynamic.route
     module.READOUT = "loudness"
     monkeypatch.setitem(sys.modules, "strange_routing", module)
     with pytest.raises(ValueError, match=r"READOUT is 'loudness', expected 'length', 'own' or"):
