@@ -160,5 +160,5 @@ def output_shape(
     Raises:
         ValueError: whatever the module refuses about the shape.
     """
-    out = jax.eval_shape(module, jax.ShapeDtypeStruct((1, *image_shape), float))
+    out = jax.eval_shape(module, jax.ShapeDtypeStruct((1, *image_shape), jnp.zeros(()).dtype))
     return tuple(leaf.shape[1:] for leaf in jax.tree.leaves(out))
