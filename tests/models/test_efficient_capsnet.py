@@ -167,7 +167,7 @@ def test_32_real_digits_are_learnt(config: Any) -> None:
     arrays = digits(64)
     train = {key: value[:32] for key, value in arrays.items()}
     training = loop.Config(
-        epochs=40, batch_size=8, validation=8, shift=0, learning_rate=5e-3, schedule="cosine"
+        epochs=80, batch_size=8, validation=8, shift=0, learning_rate=5e-3, schedule="cosine"
     )
     result = loop.fit(create(config), train, training, validation=train)
     assert evaluate(result.model, train).errors <= 1
