@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -199,6 +198,8 @@ def streamed(
             f"workers is {workers}, start {start} and stop {stop}, expected at least one worker "
             "and 0 <= start <= stop"
         )
+    import grain  # takes a second, and few stream
+
     steps: Any = _Steps(source, order, start, stop, shard)
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(_PREFETCHED, workers))
     return iter(grain.MapDataset.source(steps).to_iter_dataset(options))
