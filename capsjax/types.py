@@ -14,11 +14,12 @@ class Capsules(NamedTuple):
 
     Attributes:
         poses: ``[*windows, num, dim]`` float, the capsules' vectors (a matrix pose is flattened).
-        activations: ``[*windows, num]`` float in [0, 1], the probability that the entity is there.
+        activations: ``[*windows, num]`` float in [0, 1], the probability that the entity is there;
+            None where a layer says nothing of it.
     """
 
     poses: Array
-    activations: Array
+    activations: Array  # of which a layer without them makes None; routings that need them refuse
 
 
 class Routed(NamedTuple):
@@ -67,15 +68,19 @@ class Output(NamedTuple):
     """What a network returns for a batch.
 
     Attributes:
-        poses: ``[batch, classes, dim]`` float, the class capsules.
+        poses: ``[batch, classes, dim]`` float, the class capsules; None in a network without
+            capsules.
         activations: ``[batch, classes]`` float, the class capsules' activations (for capsnet their
-            lengths).
-        reconstruction: ``[batch, height, width, channels]`` float in [0, 1], or None without a
-            decoder.
+            lengths); without capsules, the probabilities of the classes.
+        reconstruction: ``[batch, height, width, channels]`` float in [0, 1], with an axis of k
+            behind the batch where k were asked for; None without a decoder.
         routed: one ``Routed`` for every routing layer, from the first to the last, batched.
+        logits: ``[batch, classes]`` float, of which the activations are a function; None where they
+            are not.
     """
 
-    poses: Array
+    poses: Array | None
     activations: Array
     reconstruction: Array | None
     routed: tuple[Routed, ...]
+    logits: Array | None = None

@@ -434,9 +434,9 @@ def test_a_routing_and_its_choices_reach_the_config_and_the_network(by_em: Path)
     # Not given: as in the algorithm's own defaults.
     assert (found["semantics"], found["final_inverse_temperature"]) == ("paper", 0.01)
     network: Any = capsjax.load(by_em).model
-    assert set(network.classes.params) == {"beta_a", "beta_u"}
+    assert set(network.classes.routing.params) == {"beta_a", "beta_u"}
     # Trained: 8 steps move them away from their first value, 0.
-    assert np.all(network.classes.params["beta_a"][...] != 0)
+    assert np.all(network.classes.routing.params["beta_a"][...] != 0)
 
 
 def test_a_run_with_another_routing_evaluates_and_predicts(

@@ -180,12 +180,12 @@ def test_the_lines_of_python_train_a_network(
     exec(block.replace("cosine", name), seen)
     network, result = seen["network"], seen["result"]
     assert network.config.routing == modules[name].Config()
-    assert network.classes.params["sharpness"].shape == (10,)
+    assert network.classes.routing.params["sharpness"].shape == (10,)
     losses = [entry["loss"] for entry in result.history if entry["split"] == "train"]
     assert len(losses) == 16
     assert losses[-1] < 0.8 * losses[0]
     # Trained with the rest: no parameter stays where it started.
-    assert np.all(result.model.classes.params["sharpness"][...] != 8)
+    assert np.all(result.model.classes.routing.params["sharpness"][...] != 8)
 
 
 def test_the_guide_explains_every_argument_of_the_contract() -> None:

@@ -23,14 +23,14 @@ class Listing:
 def models_command(arguments: Sequence[str]) -> None:
     """Print all networks."""
     options = parse(Listing, arguments, "capsjax models")
-    rows = []
-    for name, module in models.MODELS.items():
+    rows: list[dict[str, Any]] = []
+    for name, model in models.MODELS.items():
         network = nnx.eval_shape(partial(models.create, name))
         rows.append(
             {
                 "name": name,
                 "parameters": models.count_parameters(network),
-                "source": module.SOURCE,
+                "source": model.source,
             }
         )
     if options.json:

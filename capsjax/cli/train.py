@@ -1,6 +1,7 @@
 """``capsjax train``: from options to a trained run directory with pictures."""
 
 import argparse
+import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import tyro
 
 from capsjax import data, figures, models, routing
 from capsjax.cli.options import parse, without
-from capsjax.training import loop, run
+from capsjax.training import loop, losses, run
 from capsjax.training.evaluation import Evaluation
 
 
@@ -24,15 +25,15 @@ def train(arguments: Sequence[str]) -> None:
     first.add_argument("--preset", nargs="?")
     first.add_argument("--routing", nargs="?")
     chosen, _ = first.parse_known_args(arguments)
-    module = models.find(chosen.model)
-    kind = _train_options(module, chosen.preset, chosen.routing)
+    model = models.find(chosen.model)
+    kind = _train_options(model, chosen.preset, chosen.routing)
     options: Any = parse(kind, arguments, "capsjax train")
     dataset = data.find(options.dataset)
     named = options.dataset in data.names()
     settings = run.Settings(
         model=options.model,
         dataset=options.dataset if named else str(Path(options.dataset).resolve()),
-        model_config=module.Config(**vars(options.model_config), routing=options.routing_config),
+        model_config=_model_config(model, options),
         training=options.training,
         image_shape=dataset.image_shape,
         class_names=dataset.class_names,
@@ -63,14 +64,22 @@ def train(arguments: Sequence[str]) -> None:
     )
 
 
-def _train_options(module: Any, preset: str | None, routing_name: str | None) -> type:
-    presets = getattr(module, "PRESETS", {})
-    if preset is not None and preset not in presets:
-        raise ValueError(f"unknown preset {preset!r}, expected one of: {', '.join(presets)}")
-    preset_name, training_config = preset, loop.Config(**presets.get(preset, {}))
-    model_defaults: Any = without(module.Config, "routing")
+def _model_config(model: models.Model, options: Any) -> Any:
+    values = vars(options.model_config)
+    if hasattr(model.config, "routing"):
+        values = {**values, "routing": options.routing_config}
+    return type(model.config)(**values)
+
+
+def _train_options(model: models.Model, preset: str | None, routing_name: str | None) -> type:
+    if preset is not None and preset not in model.presets:
+        raise ValueError(f"unknown preset {preset!r}, expected one of: {', '.join(model.presets)}")
+    preset_name, training_config = preset, _training_config(model, preset)
+    model_type: Any = without(type(model.config), "routing")
+    fields = [field.name for field in dataclasses.fields(model_type)]
+    model_defaults = model_type(**{name: getattr(model.config, name) for name in fields})
     routing_defaults = (
-        module.Config().routing if routing_name is None else routing.config_of(routing_name)
+        model.config.routing if routing_name is None else routing.config_of(routing_name)
     )
     routing_type: Any = type(routing_defaults)
 
@@ -90,13 +99,19 @@ def _train_options(module: Any, preset: str | None, routing_name: str | None) ->
         feed: loop.Feed = "auto"
         """training images: held on the device, streamed from the host, or held if they fit"""
         training: Annotated[loop.Config, tyro.conf.arg(name="")] = training_config
-        model_config: Annotated[model_defaults, tyro.conf.arg(name="model")] = model_defaults()
+        model_config: Annotated[model_type, tyro.conf.arg(name="model")] = model_defaults
         routing: str = routing.name_of(routing_defaults)
         """routing algorithm, as listed by capsjax routings, or package.module of your own"""
         routing_config: Annotated[routing_type, tyro.conf.arg(name="routing")] = routing_defaults
         """choices of the routing algorithm"""
 
     return Train
+
+
+def _training_config(model: models.Model, preset: str | None) -> loop.Config:
+    values = {**model.training, **({} if preset is None else model.presets[preset])}
+    loss = losses.Config(**values.pop("loss", {}))
+    return loop.Config(**values, loss=loss)
 
 
 def _draw(folder: Path, dataset: data.Dataset, result: loop.Result, evaluation: Evaluation) -> None:

@@ -1,7 +1,22 @@
 """Thin Flax NNX modules: they own arrays and call functions."""
 
+from capsjax.layers.conv import ConvolutionalCapsules
+from capsjax.layers.convolution import Convolution
 from capsjax.layers.decoder import DenseDecoder
-from capsjax.layers.dense import DenseCapsules
-from capsjax.layers.primary import Convolution, PrimaryCapsules
+from capsjax.layers.dense import ClassCapsules, DenseCapsules
+from capsjax.layers.primary import (
+    DepthwisePrimaryCapsules,
+    MatrixPrimaryCapsules,
+    PrimaryCapsules,
+)
 
-__all__ = ["Convolution", "DenseCapsules", "DenseDecoder", "PrimaryCapsules"]
+__all__ = [
+    "ClassCapsules",
+    "Convolution",
+    "ConvolutionalCapsules",
+    "DenseCapsules",
+    "DenseDecoder",
+    "DepthwisePrimaryCapsules",
+    "MatrixPrimaryCapsules",
+    "PrimaryCapsules",
+]

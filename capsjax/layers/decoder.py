@@ -10,7 +10,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from capsjax.layers.primary import LECUN_NORMAL, Initializer
+from capsjax.layers.convolution import LECUN_NORMAL, Initializer
 
 
 class DenseDecoder(nnx.Module):

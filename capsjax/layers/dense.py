@@ -1,20 +1,23 @@
-"""Capsules that see all capsules below: a matrix for each pair, then a routing."""
+"""Capsules that see all capsules below."""
 
+import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
-from capsjax import routing
-from capsjax.layers.primary import Initializer
-from capsjax.ops.votes import dense_votes
+from capsjax.layers.convolution import Initializer
+from capsjax.layers.router import Router
+from capsjax.layers.votes import Votes
+from capsjax.ops.votes import add_coordinates
+from capsjax.ops.windows import coordinates_of
 from capsjax.types import Capsules, Routed
-
-_WEIGHTS_STDDEV = 0.1
 
 
 class DenseCapsules(nnx.Module):
-    """Fully connected capsule layer.
+    """Fully connected capsule layer: a matrix for each pair of child and parent, then a routing.
 
     Args:
         children: number of capsules below.
@@ -22,13 +25,12 @@ class DenseCapsules(nnx.Module):
         parents: number of capsules here.
         dim: dimension of their poses.
         config: a routing's config; its type chooses the algorithm.
-        weights_init: initializer of the weights ``[child_dim, parents, dim, children]``; None is
-            a truncated normal of the standard deviation that the routing names as
-            ``WEIGHTS_STDDEV``, or of 0.1 as in the authors' code.
+        matrix: poses are square matrices.
+        weights_init: as for ``Votes``.
         rngs: takes one key of the stream ``params`` for the weights and one for the routing.
 
     Raises:
-        ValueError: ``config`` belongs to no routing.
+        ValueError: ``config`` belongs to no routing, or matrix poses that are not square.
 
     Source: Sabour, Frosst and Hinton 2017, section 4 (DigitCaps).
     """
@@ -41,26 +43,121 @@ class DenseCapsules(nnx.Module):
         dim: int,
         *,
         config: Any,
+        matrix: bool = False,
         weights_init: Initializer | None = None,
         rngs: nnx.Rngs,
     ):
-        self.config = config
-        if weights_init is None:
-            stddev = getattr(routing.algorithm_of(config), "WEIGHTS_STDDEV", _WEIGHTS_STDDEV)
-            weights_init = nnx.initializers.truncated_normal(stddev)
-        self.weights = nnx.Param(weights_init(rngs.params(), (child_dim, parents, dim, children)))
-        params = routing.algorithm_of(config).init(
-            config, rngs.params(), parents=parents, dim=dim, children=children, child_dim=child_dim
+        self.votes = Votes(
+            children,
+            child_dim,
+            parents,
+            dim,
+            config=config,
+            matrix=matrix,
+            weights_init=weights_init,
+            rngs=rngs,
         )
-        self.params = nnx.Dict({name: nnx.Param(value) for name, value in params.items()})
+        sizes = {"parents": parents, "dim": dim, "children": children, "child_dim": child_dim}
+        self.routing = Router(config, **sizes, rngs=rngs)
 
-    def __call__(self, children: Capsules, *, trace: bool = False) -> Routed:
-        """Route a batch of capsules; every array of the result has a leading batch axis."""
-        votes = dense_votes(children.poses, self.weights[...])
-        params = {name: param[...] for name, param in self.params.items()}
-        algorithm = routing.algorithm_of(self.config)
+    def __call__(
+        self, children: Capsules, *, initial: Routed | None = None, trace: bool = False
+    ) -> Routed:
+        """Route a batch of capsules, a grid of them or a plain row.
 
-        def route(votes: jax.Array, children: Capsules) -> Routed:
-            return algorithm.route(votes, children, params, self.config, trace=trace)
+        Args:
+            children: poses ``[batch, ..., child_dim]``, activations ``[batch, ...]`` or None.
+            initial: an earlier result to continue from.
+            trace: keep every iteration.
 
-        return jax.vmap(route)(votes, children)
+        Returns:
+            The parents; every array has a leading batch axis.
+        """
+        children = flattened(children)
+        votes = self.votes(children.poses)
+        return self.routing(votes, children, initial=initial, trace=trace)
+
+
+class ClassCapsules(nnx.Module):
+    """Capsules that see a whole grid, whose positions share their matrices.
+
+    Where a child is can be added to its votes, since the matrices do not tell.
+
+    Args:
+        shape: height, width and types of the grid below.
+        child_dim: dimension of its poses.
+        parents: number of capsules here.
+        dim: dimension of their poses.
+        config: a routing's config.
+        matrix: poses are square matrices.
+        coordinates: add a child's row and column, as shares of the grid, to its votes.
+        weights_init: as for ``Votes``.
+        rngs: takes one key of the stream ``params`` for the weights and one for the routing.
+
+    Raises:
+        ValueError: ``config`` belongs to no routing, or matrix poses that are not square.
+
+    Source: Hinton, Sabour and Frosst 2018, section 4 and figure 1.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        child_dim: int,
+        parents: int,
+        dim: int,
+        *,
+        config: Any,
+        matrix: bool = False,
+        coordinates: bool = True,
+        weights_init: Initializer | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.votes = Votes(
+            shape[2],
+            child_dim,
+            parents,
+            dim,
+            config=config,
+            matrix=matrix,
+            weights_init=weights_init,
+            rngs=rngs,
+        )
+        height, width, types = shape
+        children = height * width * types
+        sizes = {"parents": parents, "dim": dim, "children": children, "child_dim": child_dim}
+        self.routing = Router(config, **sizes, rngs=rngs)
+        self.shape = shape
+        self.coordinates = coordinates
+
+    def __call__(
+        self, children: Capsules, *, initial: Routed | None = None, trace: bool = False
+    ) -> Routed:
+        """Route a batch of grids.
+
+        Args:
+            children: poses ``[batch, height, width, types, child_dim]``, activations without the
+                last axis, or None.
+            initial: an earlier result to continue from.
+            trace: keep every iteration.
+
+        Returns:
+            The parents; every array has a leading batch axis.
+        """
+        batch, _, _, types, child_dim = children.poses.shape
+        votes = self.votes.shared(children.poses.reshape(batch, -1, types, child_dim))
+        if self.coordinates:
+            places = coordinates_of(self.shape, kernel_size=1).reshape(-1, 2)
+            votes = add_coordinates(votes, jnp.asarray(places), rows=self.votes.rows)
+        return self.routing(votes, flattened(children), initial=initial, trace=trace)
+
+
+def flattened(children: Capsules) -> Capsules:
+    """A batch of capsules in one row: ``[batch, capsules, dim]`` and ``[batch, capsules]``."""
+    batch, *grid, _ = children.poses.shape
+    count = math.prod(grid)
+
+    def row(x: Array) -> Array:
+        return x.reshape(batch, count, *x.shape[1 + len(grid) :])
+
+    return jax.tree.map(row, children)

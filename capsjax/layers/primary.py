@@ -1,6 +1,7 @@
-"""From images to the first capsules."""
+"""From feature maps to the first capsules.
 
-from collections.abc import Callable
+All give a grid: poses ``[batch, height, width, types, dim]`` and activations without the last axis.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,52 +9,10 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, Initializer
 from capsjax.ops.convolution import Padding, conv2d, depthwise_conv2d
 from capsjax.ops.squash import safe_norm, squash, squash_exponential
 from capsjax.types import Capsules
-
-Initializer = Callable[..., Array]
-
-HE_NORMAL = nnx.initializers.he_normal()
-LECUN_NORMAL = nnx.initializers.lecun_normal()
-
-
-class Convolution(nnx.Module):
-    """A convolution with bias, lowered as ``ops.convolution`` decides.
-
-    Args:
-        channels: of the input.
-        features: of the output.
-        kernel_size: rows and columns of the kernel.
-        stride: of both spatial axes.
-        padding: "VALID" or "SAME".
-        kernel_init: initializer of the kernel ``[rows, columns, channels, features]``.
-        bias_init: initializer of the bias ``[features]``.
-        rngs: takes one key of the stream ``params`` for each array.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        features: int,
-        *,
-        kernel_size: int,
-        stride: int = 1,
-        padding: Padding = "VALID",
-        kernel_init: Initializer = HE_NORMAL,
-        bias_init: Initializer = nnx.initializers.zeros,
-        rngs: nnx.Rngs,
-    ):
-        shape = (kernel_size, kernel_size, channels, features)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape))
-        self.bias = nnx.Param(bias_init(rngs.params(), (features,)))
-        self.stride = stride
-        self.padding = padding
-
-    def __call__(self, images: Float[Array, "batch height width channels"]) -> Array:
-        """``[batch, out_height, out_width, features]``."""
-        out = conv2d(images, self.kernel[...], stride=self.stride, padding=self.padding)
-        return out + jnp.reshape(self.bias[...], (1, 1, 1, -1))
 
 
 class PrimaryCapsules(nnx.Module):
@@ -98,10 +57,10 @@ class PrimaryCapsules(nnx.Module):
         self.scale = scale
 
     def __call__(self, features: Float[Array, "batch height width channels"]) -> Capsules:
-        """Poses ``[batch, positions * types, dim]`` and their lengths."""
+        """Poses ``[batch, height, width, types, dim]`` and their lengths."""
         out = conv2d(features, self.kernel[...], stride=self.stride, padding=self.padding)
         out = out * self.scale + jnp.reshape(self.bias[...], (1, 1, 1, -1))
-        poses = squash(jnp.reshape(out, (out.shape[0], -1, self.dim)))
+        poses = squash(jnp.reshape(out, (*out.shape[:3], -1, self.dim)))
         return Capsules(poses, safe_norm(poses))
 
 
@@ -138,27 +97,63 @@ class DepthwisePrimaryCapsules(nnx.Module):
         self.stride = stride
 
     def __call__(self, features: Float[Array, "batch height width channels"]) -> Capsules:
-        """Poses ``[batch, positions * channels / dim, dim]`` and their lengths."""
+        """Poses ``[batch, height, width, channels / dim, dim]`` and their lengths."""
         out = depthwise_conv2d(features, self.kernel[...], stride=self.stride)
         out = out + jnp.reshape(self.bias[...], (1, 1, 1, -1))
-        poses = squash_exponential(jnp.reshape(out, (out.shape[0], -1, self.dim)))
+        poses = squash_exponential(jnp.reshape(out, (*out.shape[:3], -1, self.dim)))
         return Capsules(poses, safe_norm(poses))
 
 
-def output_shape(
-    module: Callable[[Array], object], image_shape: tuple[int, ...]
-) -> tuple[tuple[int, ...], ...]:
-    """Shapes of a module's output leaves for one image, without computing anything.
+class MatrixPrimaryCapsules(nnx.Module):
+    """Linear poses, and activations of their own, from two convolutions of the same features.
 
     Args:
-        module: takes images ``[batch, *image_shape]``.
-        image_shape: height, width, channels.
+        channels: of the input feature maps.
+        types: capsule types.
+        dim: of each capsule's pose; 16 for a 4x4 matrix, row after row.
+        kernel_size: rows and columns of both kernels.
+        stride: of both spatial axes.
+        padding: "VALID" or "SAME".
+        normalise: batch-normalise poses and the activations' logits, each channel by itself.
+        rngs: takes one key of the stream ``params`` for each array.
 
-    Returns:
-        The shapes of all output arrays, without the batch axis.
-
-    Raises:
-        ValueError: whatever the module refuses about the shape.
+    Source: Hinton, Sabour and Frosst 2018, section 4; Ribeiro, Leontidis and Kollias 2020, section
+    4 (the normalisation).
     """
-    out = jax.eval_shape(module, jax.ShapeDtypeStruct((1, *image_shape), jnp.zeros(()).dtype))
-    return tuple(leaf.shape[1:] for leaf in jax.tree.leaves(out))
+
+    def __init__(
+        self,
+        channels: int,
+        types: int,
+        dim: int,
+        *,
+        kernel_size: int = 1,
+        stride: int = 1,
+        padding: Padding = "VALID",
+        normalise: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.dim = dim
+
+        def convolution(features: int) -> Convolution:
+            return Convolution(
+                channels,
+                features,
+                kernel_size=kernel_size,
+                stride=stride,
+                padding=padding,
+                kernel_init=LECUN_NORMAL,
+                rngs=rngs,
+            )
+
+        self.poses = convolution(types * dim)
+        self.activations = convolution(types)
+        self.pose_norm = nnx.BatchNorm(types * dim, momentum=0.9, rngs=rngs) if normalise else None
+        self.activation_norm = nnx.BatchNorm(types, momentum=0.9, rngs=rngs) if normalise else None
+
+    def __call__(self, features: Float[Array, "batch height width channels"]) -> Capsules:
+        """Poses ``[batch, height, width, types, dim]`` and activations in [0, 1]."""
+        poses, logits = self.poses(features), self.activations(features)
+        if self.pose_norm is not None and self.activation_norm is not None:
+            poses, logits = self.pose_norm(poses), self.activation_norm(logits)
+        return Capsules(poses.reshape(*poses.shape[:3], -1, self.dim), jax.nn.sigmoid(logits))

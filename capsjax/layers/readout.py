@@ -7,7 +7,7 @@ from flax import nnx
 from jax import Array
 
 from capsjax import routing
-from capsjax.layers.primary import LECUN_NORMAL
+from capsjax.layers.convolution import LECUN_NORMAL
 from capsjax.ops.squash import safe_norm
 from capsjax.types import Routed
 
@@ -15,11 +15,13 @@ from capsjax.types import Routed
 class Readout(nnx.Module):
     """Activations of routed capsules, as their routing's ``READOUT`` says.
 
-    "length": the pose's length; "own": what the routing itself gives; "linear": the logistic
-    function of one linear map, shared by all capsules, for routings whose poses all have the same
-    length.
+    "length": the pose's length; "own": what the routing itself gives, batch-normalised for each
+    capsule and then through the logistic function where the routing gives logits
+    (``activation="identity"``); "linear": the logistic function of one linear map, shared by all
+    capsules, for routings whose poses all have the same length.
 
     Args:
+        capsules: of one window.
         dim: dimension of a capsule's pose.
         config: the routing's config.
         rngs: takes one key of the stream ``params`` for a linear readout.
@@ -28,35 +30,36 @@ class Readout(nnx.Module):
         ValueError: ``config`` belongs to no routing, or to one with an unknown ``READOUT``.
 
     Source: Tsai, Srivastava, Goh and Salakhutdinov 2020, section 3 (the linear one; the logistic
-    function in place of their softmax over classes is ours, for losses on each class alone).
+    function in place of their softmax over classes is ours, for losses on each class alone);
+    Ribeiro, Leontidis and Kollias 2020, section 3 (the normalised one).
     """
 
-    def __init__(self, dim: int, *, config: Any, rngs: nnx.Rngs):
+    def __init__(self, capsules: int, dim: int, *, config: Any, rngs: nnx.Rngs):
         self.kind = getattr(routing.algorithm_of(config), "READOUT", None)
         if self.kind not in ("length", "own", "linear"):
             raise ValueError(
                 f"the routing's READOUT is {self.kind!r}, expected 'length', 'own' or 'linear'"
             )
+        logits = getattr(config, "activation", "sigmoid") == "identity"
         self.linear = (
             nnx.Linear(dim, 1, kernel_init=LECUN_NORMAL, rngs=rngs)
             if self.kind == "linear"
             else None
         )
+        self.normalisation = nnx.BatchNorm(capsules, momentum=0.9, rngs=rngs) if logits else None
+
+    def logits(self, routed: Routed) -> Array | None:
+        """What the linear readout says before the logistic function; None of the other two."""
+        return None if self.linear is None else self.linear(routed.poses)[..., 0]
 
     def __call__(self, routed: Routed) -> Array:
         """Activations ``[batch, ..., capsules]`` of batched capsules."""
-        if self.linear is not None:
-            return jax.nn.sigmoid(self.linear(routed.poses)[..., 0])
+        logits = self.logits(routed)
+        if logits is not None:
+            return jax.nn.sigmoid(logits)
         if self.kind == "length":
             return safe_norm(routed.poses)
         assert routed.activations is not None
+        if self.normalisation is not None:
+            return jax.nn.sigmoid(self.normalisation(routed.activations))
         return routed.activations
-
-
-def check_activation(config: Any) -> None:
-    """Refuse a routing whose activations are logits that a layer has to normalise (ValueError)."""
-    if getattr(config, "activation", "sigmoid") == "identity":
-        raise ValueError(
-            "routing.activation is 'identity', whose logits a layer has to normalise; this network "
-            "has no such layer: use 'sigmoid'"
-        )

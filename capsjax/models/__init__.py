@@ -2,29 +2,31 @@
 
 import dataclasses
 import math
-from types import ModuleType
 from typing import Any
 
 import jax
 from flax import nnx
 
 from capsjax.models import capsnet, efficient_capsnet
+from capsjax.models.published import Form, Model
 from capsjax.routing import config_of
 
-MODELS: dict[str, ModuleType] = {
-    "capsnet": capsnet,
-    "efficient_capsnet": efficient_capsnet,
+__all__ = ["MODELS", "Form", "Model", "count_parameters", "create", "find"]
+
+MODELS: dict[str, Model] = {
+    "capsnet": capsnet.MODEL,
+    "efficient_capsnet": efficient_capsnet.MODEL,
 }
 
 
-def find(name: str) -> ModuleType:
-    """The file of a network.
+def find(name: str) -> Model:
+    """What is known of a network.
 
     Args:
         name: a key of ``MODELS``.
 
     Returns:
-        Its module, with ``Config``, ``Network``, ``SOURCE``.
+        Its class, its default config, its published forms.
 
     Raises:
         ValueError: there is no such network.
@@ -37,45 +39,49 @@ def find(name: str) -> ModuleType:
 def create(
     name: str,
     *,
+    rngs: nnx.Rngs | int = 0,
     image_shape: tuple[int, int, int] = (28, 28, 1),
     num_classes: int = 10,
     config: Any = None,
     routing: Any = None,
-    seed: int = 0,
 ) -> nnx.Module:
     """A network with fresh parameters.
 
     Args:
         name: a key of ``MODELS``.
+        rngs: whose stream ``params`` the initial parameters are drawn from; a number seeds it.
         image_shape: height, width and channels of the images.
         num_classes: number of classes.
         config: the network's ``Config``; None is the published one.
         routing: another routing than the config's: a name, a module that follows the routing
             contract (your own too), or an instance of its ``Config``.
-        seed: of the initial parameters.
 
     Returns:
         A Flax NNX module that takes images ``[batch, height, width, channels]`` in [0, 1] and
         returns an ``Output``.
 
     Raises:
-        ValueError: an unknown name or routing, or images that the network cannot take.
+        ValueError: an unknown name or routing, a config of another network, a routing that the
+            network cannot take, or images that it cannot.
 
     Example:
         >>> network = create("capsnet", image_shape=(28, 28, 1), num_classes=10)
         >>> count_parameters(network)
         8215568
     """
-    module = find(name)
-    config = module.Config() if config is None else config
+    model = find(name)
+    config = model.config if config is None else config
+    if type(config) is not type(model.config):
+        raise ValueError(
+            f"config is {config!r}, expected an instance of {type(model.config).__module__}.Config"
+        )
     if routing is not None:
+        if not hasattr(config, "routing"):
+            raise ValueError(f"{name} has no capsules to route: leave routing at None")
         config = dataclasses.replace(config, routing=config_of(routing))
-    return module.Network(
-        config,
-        image_shape=image_shape,
-        num_classes=num_classes,
-        rngs=nnx.Rngs(params=seed),
-    )
+    rngs = nnx.Rngs(params=rngs) if isinstance(rngs, int) else rngs
+    network: Any = model.network
+    return network(config, image_shape=image_shape, num_classes=num_classes, rngs=rngs)
 
 
 def count_parameters(network: nnx.Module) -> int:

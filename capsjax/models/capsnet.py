@@ -14,6 +14,7 @@ states none of these; there we use He's and LeCun's initializations, zero biases
 normal of 0.1 for the class capsules' matrices.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,33 +23,18 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, output_shape
 from capsjax.layers.decoder import DenseDecoder
 from capsjax.layers.dense import DenseCapsules
-from capsjax.layers.primary import (
-    HE_NORMAL,
-    LECUN_NORMAL,
-    Convolution,
-    PrimaryCapsules,
-    output_shape,
-)
-from capsjax.layers.readout import Readout, check_activation
-from capsjax.models.output import check_images, output_of
+from capsjax.layers.primary import PrimaryCapsules
+from capsjax.layers.router import capsules_of
+from capsjax.layers.votes import balanced
+from capsjax.models.checks import at_least_one, check_classes, check_images, one_of
+from capsjax.models.output import output_of
+from capsjax.models.published import Form, Model
 from capsjax.ops.convolution import Padding
 from capsjax.routing import algorithm_of, dynamic
 from capsjax.types import Output
-
-SOURCE = "Sabour, Frosst and Hinton 2017"
-
-# Values of the training config by name; everything else keeps its default.
-PRESETS = {
-    "quick": {
-        "epochs": 1,
-        "batch_size": 32,
-        "limit": 10_000,
-        "validation": 1000,
-        "schedule": "cosine",
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -60,7 +46,8 @@ class Config:
         kernel_size: of both convolutions.
         primary_types: capsule types of the primary layer.
         primary_dim: dimension of a primary capsule.
-        class_dim: dimension of a class capsule.
+        hidden: capsules of each layer between these and the class capsules; the paper has none.
+        class_dim: dimension of a class capsule, and of a hidden one.
         padding: of both convolutions, "VALID" or "SAME".
         decoder_widths: hidden layers of the decoder.
         decoder: whether there is one.
@@ -75,6 +62,7 @@ class Config:
     kernel_size: int = 9
     primary_types: int = 32
     primary_dim: int = 8
+    hidden: tuple[int, ...] = ()
     class_dim: int = 16
     padding: Padding = "VALID"
     decoder_widths: tuple[int, ...] = (512, 1024)
@@ -83,17 +71,13 @@ class Config:
     routing: Any = dynamic.Config()
 
     def __post_init__(self) -> None:
-        for name in ("features", "kernel_size", "primary_types", "primary_dim", "class_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        if any(width < 1 for width in self.decoder_widths):
-            raise ValueError(f"decoder_widths are {self.decoder_widths}, expected at least 1 each")
-        if self.padding not in ("VALID", "SAME"):
-            raise ValueError(f"padding is {self.padding!r}, expected 'VALID' or 'SAME'")
-        if self.semantics not in ("paper", "official"):
-            raise ValueError(f"semantics is {self.semantics!r}, expected 'paper' or 'official'")
+        at_least_one(self, "features", "kernel_size", "primary_types", "primary_dim", "class_dim")
+        for name in ("hidden", "decoder_widths"):
+            if getattr(self, name):
+                at_least_one(self, name)
+        one_of(self, "padding", ("VALID", "SAME"))
+        one_of(self, "semantics", ("paper", "official"))
         algorithm_of(self.routing)
-        check_activation(self.routing)
         if isinstance(self.routing, dynamic.Config) and self.routing.semantics != self.semantics:
             raise ValueError(
                 f"semantics is {self.semantics!r} and routing.semantics is "
@@ -153,16 +137,28 @@ class Network(nnx.Module):
             rngs=rngs,
         )
         feature_shape = output_shape(self.convolution, image_shape)[0]
-        num_primary = output_shape(self.primary, feature_shape)[0][0]
-        self.classes = DenseCapsules(
-            num_primary,
-            config.primary_dim,
+        sizes = [
+            math.prod(output_shape(self.primary, feature_shape)[1]),
+            *config.hidden,
             num_classes,
-            config.class_dim,
-            config=config.routing,
-            rngs=rngs,
-        )
-        self.readout = Readout(config.class_dim, config=config.routing, rngs=rngs)
+        ]
+        dims = [config.primary_dim, *(config.class_dim for _ in sizes[1:])]
+        layers = [
+            DenseCapsules(
+                sizes[k],
+                dims[k],
+                sizes[k + 1],
+                dims[k + 1],
+                config=config.routing,
+                weights_init=balanced(config.routing, sizes[k], sizes[k + 1], dims[k + 1])
+                if config.hidden
+                else None,
+                rngs=rngs,
+            )
+            for k in range(len(sizes) - 1)
+        ]
+        self.hidden = nnx.List(layers[:-1])
+        self.classes = layers[-1]
         self.decoder = (
             DenseDecoder(
                 num_classes,
@@ -180,8 +176,9 @@ class Network(nnx.Module):
     def __call__(
         self,
         images: Float[Array, "batch height width channels"],
-        targets: Float[Array, "batch classes"] | None = None,
+        targets: Float[Array, "batch *k classes"] | None = None,
         *,
+        longest: int = 1,
         trace: bool = False,
     ) -> Output:
         """Classify and reconstruct a batch.
@@ -189,6 +186,8 @@ class Network(nnx.Module):
         Args:
             images: in [0, 1].
             targets: 1 for each class whose capsule the decoder sees; None shows it the most active.
+                With an axis of k behind the batch it makes k reconstructions of each image.
+            longest: without targets, reconstruct so many of the most active, each by itself.
             trace: keep every routing iteration in ``Output.routed``.
 
         Returns:
@@ -198,15 +197,18 @@ class Network(nnx.Module):
             ValueError: images of another shape than the network was made for.
         """
         check_images(images, self.image_shape)
-        features = jax.nn.relu(self.convolution(images))
-        routed = self.classes(self.primary(features), trace=trace)
-        return output_of(routed, self.readout, self.decoder, targets)
+        capsules = self.primary(jax.nn.relu(self.convolution(images)))
+        routed = []
+        for layer in (*self.hidden, self.classes):
+            routed.append(layer(capsules, trace=trace))
+            capsules = capsules_of(routed[-1])
+        logits = self.classes.routing.readout.logits(routed[-1])
+        return output_of(routed, self.decoder, targets, longest=longest, logits=logits)
 
 
 def _check_sizes(config: Config, image_shape: tuple[int, ...], num_classes: int) -> None:
     """Refuse what the network cannot be built for."""
-    if num_classes < 2:
-        raise ValueError(f"num_classes is {num_classes}, expected at least 2")
+    check_classes(num_classes)
     field = 2 * config.kernel_size - 1
     if config.padding == "VALID" and min(image_shape[:2]) < field:
         raise ValueError(
@@ -214,3 +216,20 @@ def _check_sizes(config: Config, image_shape: tuple[int, ...], num_classes: int)
             f"field of {field}x{field}: use larger images, padding='SAME' or a smaller "
             "kernel_size"
         )
+
+
+_OFFICIAL = dynamic.Config(semantics="official")
+_CIFAR10 = Config(
+    primary_types=64,
+    padding="SAME",
+    decoder=False,
+    routing=dynamic.Config(leaky=True),
+)
+SVHN = Config(features=64, primary_types=16, primary_dim=6, class_dim=8)
+
+MODEL = Model(
+    Network,
+    Config(),
+    "Sabour, Frosst and Hinton 2017",
+    forms=(Form("mnist", Config(), (28, 28, 1), 10, 8_215_568, "0.25 % error"),),
+)

@@ -10,6 +10,7 @@ these. Convolutions have He's initialization, as in the authors' code; the capsu
 truncated normal of 0.1, as in ``capsnet``.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,24 +19,15 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from capsjax.layers.convolution import Convolution, output_shape
 from capsjax.layers.decoder import DenseDecoder
 from capsjax.layers.dense import DenseCapsules
-from capsjax.layers.primary import Convolution, DepthwisePrimaryCapsules, output_shape
-from capsjax.layers.readout import Readout, check_activation
-from capsjax.models.output import check_images, output_of
+from capsjax.layers.primary import DepthwisePrimaryCapsules
+from capsjax.models.checks import at_least_one, check_classes, check_images, one_of
+from capsjax.models.output import output_of
+from capsjax.models.published import Form, Model
 from capsjax.routing import algorithm_of, self_attention
 from capsjax.types import Output
-
-SOURCE = "Mazzia, Salvetti and Chiaberge 2021"
-PRESETS = {
-    "quick": {
-        "epochs": 1,
-        "batch_size": 32,
-        "limit": 10_000,
-        "validation": 1000,
-        "schedule": "cosine",
-    },
-}
 
 # Keras' own, which the authors' code keeps.
 _EPSILON, _MOMENTUM = 1e-3, 0.99
@@ -87,28 +79,21 @@ class Config:
                     f"{name} are {values}, expected at least 1 each, one for every of the "
                     f"{len(self.features)} convolutions"
                 )
-        for name in ("primary_stride", "primary_dim", "class_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        at_least_one(self, "primary_stride", "primary_dim", "class_dim")
         if self.primary_kernel is not None and self.primary_kernel < 1:
             raise ValueError(
                 f"primary_kernel is {self.primary_kernel}, expected at least 1 or None"
             )
-        if any(width < 1 for width in self.decoder_widths):
-            raise ValueError(f"decoder_widths are {self.decoder_widths}, expected at least 1 each")
+        if self.decoder_widths:
+            at_least_one(self, "decoder_widths")
         if self.features[-1] % self.primary_dim:
             raise ValueError(
                 f"the last of features is {self.features[-1]}, expected a multiple of primary_dim, "
                 f"{self.primary_dim}"
             )
-        if self.activation not in ("relu", "leaky_relu"):
-            raise ValueError(f"activation is {self.activation!r}, expected 'relu' or 'leaky_relu'")
-        if self.normalisation not in ("batch", "instance"):
-            raise ValueError(
-                f"normalisation is {self.normalisation!r}, expected 'batch' or 'instance'"
-            )
+        one_of(self, "activation", ("relu", "leaky_relu"))
+        one_of(self, "normalisation", ("batch", "instance"))
         algorithm_of(self.routing)
-        check_activation(self.routing)
 
 
 MULTI_MNIST = Config(strides=(1, 1, 2, 2), primary_kernel=5, primary_stride=2)
@@ -141,8 +126,7 @@ class Network(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
     ):
-        if num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes}, expected at least 2")
+        check_classes(num_classes)
         self.config = config
         self.image_shape = image_shape
         self.num_classes = num_classes
@@ -166,7 +150,7 @@ class Network(nnx.Module):
             stride=config.primary_stride,
             rngs=rngs,
         )
-        num_primary = output_shape(self.primary, shape)[0][0]
+        num_primary = math.prod(output_shape(self.primary, shape)[1])
         self.classes = DenseCapsules(
             num_primary,
             config.primary_dim,
@@ -175,7 +159,6 @@ class Network(nnx.Module):
             config=config.routing,
             rngs=rngs,
         )
-        self.readout = Readout(config.class_dim, config=config.routing, rngs=rngs)
         self.decoder = (
             DenseDecoder(
                 num_classes,
@@ -191,8 +174,9 @@ class Network(nnx.Module):
     def __call__(
         self,
         images: Float[Array, "batch height width channels"],
-        targets: Float[Array, "batch classes"] | None = None,
+        targets: Float[Array, "batch *k classes"] | None = None,
         *,
+        longest: int = 1,
         trace: bool = False,
     ) -> Output:
         """Classify and reconstruct a batch.
@@ -203,6 +187,8 @@ class Network(nnx.Module):
         Args:
             images: in [0, 1].
             targets: 1 for each class whose capsule the decoder sees; None shows it the most active.
+                With an axis of k behind the batch it makes k reconstructions of each image.
+            longest: without targets, reconstruct so many of the most active, each by itself.
             trace: keep every routing iteration in ``Output.routed``.
 
         Returns:
@@ -216,7 +202,8 @@ class Network(nnx.Module):
         for convolution, normalisation in zip(self.convolutions, self.normalisations, strict=True):
             x = normalisation(self._activate(convolution(x)))
         routed = self.classes(self.primary(x), trace=trace)
-        return output_of(routed, self.readout, self.decoder, targets)
+        logits = self.classes.routing.readout.logits(routed)
+        return output_of([routed], self.decoder, targets, longest=longest, logits=logits)
 
     def _activate(self, x: Array) -> Array:
         if self.config.activation == "relu":
@@ -236,3 +223,11 @@ def _check_size(shape: tuple[int, ...], kernel: int, image_shape: tuple[int, ...
             f"images of {image_shape[0]}x{image_shape[1]} leave a map of {shape[0]}x{shape[1]} for "
             f"a kernel of {kernel}x{kernel}: use larger images, or smaller kernel_sizes or strides"
         )
+
+
+MODEL = Model(
+    Network,
+    Config(),
+    "Mazzia, Salvetti and Chiaberge 2021",
+    forms=(Form("mnist", Config(), (28, 28, 1), 10, 1_573_168, "0.26 % error (reported)"),),
+)

@@ -1,43 +1,68 @@
 """From class capsules to what a network returns: the same for all with capsules for classes."""
 
+from collections.abc import Callable, Sequence
+
 import jax
-import jax.numpy as jnp
 from jax import Array
 
-from capsjax.layers.decoder import DenseDecoder
-from capsjax.layers.readout import Readout
 from capsjax.types import Output, Routed
+
+Decoder = Callable[[Array, Array], Array]
 
 
 def output_of(
-    routed: Routed, readout: Readout, decoder: DenseDecoder | None, targets: Array | None
+    routed: Sequence[Routed],
+    decoder: Decoder | None,
+    targets: Array | None,
+    *,
+    longest: int = 1,
+    logits: Array | None = None,
 ) -> Output:
-    """Activations and reconstructions of a batch of class capsules.
+    """What a network returns for its routed layers.
 
     Args:
-        routed: the class capsules, each array with a leading batch axis.
-        readout: gives their activations.
-        decoder: None reconstructs nothing.
-        targets: ``[batch, classes]``, 1 for each class whose capsule the decoder sees; None shows
-            it the most active.
+        routed: of every routing layer, batched; the last are the class capsules.
+        decoder: from poses and a mask of them to images; None reconstructs nothing.
+        targets: ``[batch, classes]``, 1 for each class whose capsule the decoder sees, or
+            ``[batch, k, classes]`` for as many reconstructions of each image. None shows it the
+            most active.
+        longest: without targets, how many of the most active, each by itself where it is not 1.
+        logits: of the classes, where the activations are a function of them.
 
     Returns:
         Class capsules, their activations, reconstructions, and the routing.
+
+    Raises:
+        ValueError: ``longest`` is not from 1 to the number of classes.
     """
-    activations = readout(routed)
+    classes = routed[-1]
+    assert classes.activations is not None
     reconstruction = None
     if decoder is not None:
-        if targets is None:
-            predicted = jnp.argmax(activations, axis=-1)
-            targets = jax.nn.one_hot(predicted, activations.shape[-1], dtype=activations.dtype)
-        reconstruction = decoder(routed.poses, targets)
-    return Output(routed.poses, activations, reconstruction, (routed,))
+        masks = longest_of(classes.activations, longest) if targets is None else targets
+        if masks.ndim == 3:
+            reconstruction = jax.vmap(decoder, in_axes=(None, 1), out_axes=1)(classes.poses, masks)
+        else:
+            reconstruction = decoder(classes.poses, masks)
+    return Output(classes.poses, classes.activations, reconstruction, tuple(routed), logits)
 
 
-def check_images(images: Array, image_shape: tuple[int, int, int]) -> None:
-    """Refuse images of another shape than the network was made for with a ValueError."""
-    if images.ndim != 4 or images.shape[1:] != image_shape:
-        raise ValueError(
-            f"images have shape {images.shape}, expected [batch, height, width, channels] with "
-            f"{image_shape} after the batch"
-        )
+def longest_of(activations: Array, count: int) -> Array:
+    """Masks of the most active capsules, one for each of them.
+
+    Args:
+        activations: ``[batch, classes]``.
+        count: how many.
+
+    Returns:
+        1 for the capsule, ``[batch, count, classes]``, without the axis of 1 for one.
+
+    Raises:
+        ValueError: ``count`` is not from 1 to the number of classes.
+    """
+    classes = activations.shape[-1]
+    if not 1 <= count <= classes:
+        raise ValueError(f"longest is {count}, expected 1 to {classes}, the number of classes")
+    _, which = jax.lax.top_k(activations, count)
+    masks = jax.nn.one_hot(which, classes, dtype=activations.dtype)
+    return masks[:, 0] if count == 1 else masks

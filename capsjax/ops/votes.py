@@ -21,35 +21,118 @@ from jaxtyping import Float
 
 def dense_votes(
     poses: Float[Array, "batch children child_dim"],
-    weights: Float[Array, "child_dim parents dim children"],
+    weights: Float[Array, "inner parents columns children"],
+    *,
+    rows: int = 1,
 ) -> Float[Array, "batch parents dim children"]:
     r"""Votes of every child for every parent, each through its own matrix.
 
-    .. math:: \hat u_{j|i} = W_{ij} u_i
+    .. math:: \hat u_{j|i} = W_{ij} u_i, \qquad V_{ij} = M_i W_{ij}
+
+    A vector pose is one row, multiplied from the right. A matrix pose has several, each of
+    ``inner`` numbers, one row after the other, and so has its vote.
 
     Args:
-        poses: the children's poses u.
+        poses: the children's poses u or M; ``child_dim`` is ``rows * inner``.
         weights: one matrix for each pair of child and parent, children last.
+        rows: of a pose; 1 for vectors.
 
     Returns:
-        The votes, in the dtype of the inputs.
+        The votes, in the dtype of the inputs; ``dim`` is ``rows * columns``.
 
     Raises:
         ValueError: poses and weights disagree about the number of children or their dimension.
 
-    Source: Sabour, Frosst and Hinton 2017, equation 2.
+    Source: Sabour, Frosst and Hinton 2017, equation 2; Hinton, Sabour and Frosst 2018, section 2.
     """
+    _check(poses, weights, rows)
+    batch, children, _ = poses.shape
+    inner, parents, columns, _ = weights.shape
+    folded = jnp.moveaxis(poses.reshape(batch, children, rows, inner), 1, 3)
+    votes = _votes(folded.reshape(batch * rows, inner, children), weights)
+    votes = jnp.moveaxis(votes.reshape(batch, rows, parents, columns, children), 1, 2)
+    return votes.reshape(batch, parents, rows * columns, children)
+
+
+def shared_votes(
+    poses: Float[Array, "batch positions children child_dim"],
+    weights: Float[Array, "inner parents columns children"],
+    *,
+    rows: int = 1,
+) -> Float[Array, "batch parents dim all"]:
+    """Votes of children at many positions that share their matrices, for the same parents.
+
+    Args:
+        poses: as for ``dense_votes``, at each position.
+        weights: one matrix for each pair of child and parent.
+        rows: of a pose; 1 for vectors.
+
+    Returns:
+        The votes; the last axis has ``positions * children``, position after position.
+
+    Raises:
+        ValueError: poses and weights disagree about the number of children or their dimension.
+
+    Source: Hinton, Sabour and Frosst 2018, section 4 (the class capsules' matrices).
+    """
+    if poses.ndim != 4:
+        raise ValueError(
+            f"shared_votes takes poses [batch, positions, children, child_dim], got {poses.shape}"
+        )
+    _check(poses[:, 0], weights, rows)
+    batch, positions, children, _ = poses.shape
+    inner, parents, columns, _ = weights.shape
+    wide = poses.reshape(batch, positions, children, rows, inner)
+    votes = jnp.einsum("bpira,ajci->bjrcpi", wide, weights)
+    return votes.reshape(batch, parents, rows * columns, positions * children)
+
+
+def add_coordinates(
+    votes: Float[Array, "batch *windows parents dim children"],
+    coordinates: Float[Array, "*windows children 2"],
+    *,
+    rows: int = 1,
+) -> Float[Array, "batch *windows parents dim children"]:
+    """Votes that know where they were cast.
+
+    Row and column are added to the first two entries of a matrix vote's right-hand column, as in
+    the paper; to the first two of a vector.
+
+    Args:
+        votes: of children at these places.
+        coordinates: row and column of every child, scaled.
+        rows: of a vote; 1 for vectors.
+
+    Returns:
+        The votes with coordinates.
+
+    Raises:
+        ValueError: a vote has no two such entries.
+
+    Source: Hinton, Sabour and Frosst 2018, section 4.1 (coordinate addition).
+    """
+    dim = votes.shape[-2]
+    columns = dim // rows
+    places = (columns - 1, 2 * columns - 1) if rows > 1 else (0, 1)
+    if dim < 2:
+        raise ValueError(f"votes have dimension {dim}, expected at least 2 for two coordinates")
+    wanted = jax.nn.one_hot(jnp.array(places), dim, dtype=votes.dtype)
+    added = jnp.einsum("ed,...ie->...di", wanted, coordinates.astype(votes.dtype))
+    return votes + added[None, ..., None, :, :]
+
+
+def _check(poses: Array, weights: Array, rows: int) -> None:
     if poses.ndim != 3 or weights.ndim != 4:
         raise ValueError(
             "dense_votes takes poses [batch, children, child_dim] and weights "
-            f"[child_dim, parents, dim, children], got {poses.shape} and {weights.shape}"
+            f"[inner, parents, columns, children], got {poses.shape} and {weights.shape}"
         )
-    if (poses.shape[2], poses.shape[1]) != (weights.shape[0], weights.shape[3]):
+    if (poses.shape[2], poses.shape[1]) != (rows * weights.shape[0], weights.shape[3]):
         raise ValueError(
             f"poses {poses.shape} hold {poses.shape[1]} children of dimension {poses.shape[2]}, "
-            f"weights {weights.shape} expect {weights.shape[3]} of dimension {weights.shape[0]}"
+            f"weights {weights.shape} expect {weights.shape[3]} of dimension "
+            f"{rows * weights.shape[0]}"
         )
-    return _votes(jnp.swapaxes(poses, 1, 2), weights)
 
 
 @jax.custom_vjp

@@ -48,6 +48,10 @@ def check_children(votes: Array, children: Capsules | None, *, poses: bool = Fal
             "this routing uses the children's own values: pass "
             "children=Capsules(poses, activations)"
         )
+    if children.activations is None:
+        raise ValueError(
+            "this routing uses the children's activations, and they have none: take another routing"
+        )
     expected = (*votes.shape[:-3], votes.shape[-1])
     if children.activations.shape != expected:
         raise ValueError(

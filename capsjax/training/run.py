@@ -52,7 +52,7 @@ class Settings:
             image_shape=self.image_shape,
             num_classes=len(self.class_names),
             config=self.model_config,
-            seed=self.training.seed,
+            rngs=self.training.seed,
         )
 
 
@@ -231,7 +231,7 @@ def read_settings(workdir: Path) -> Settings:
         )
     try:
         values = json.loads(path.read_text())
-        config_type = models.find(values["model"]).Config
+        config_type = type(models.find(values["model"]).config)
         return from_json(Settings, values, {"model_config": config_type})
     except (
         json.JSONDecodeError,

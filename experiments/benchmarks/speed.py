@@ -100,7 +100,7 @@ def run(config: Config, torch_python: str | None) -> dict[str, Any]:
 
 def capsnet(config: Config) -> tuple[Callable[[], Any], Callable[[], Any], float, bool]:
     """Training step and inference call, compiled; seconds to compile the step; alarm or not."""
-    network = models.create("capsnet", seed=config.seed)
+    network = models.create("capsnet", rngs=config.seed)
     graph, params, rest = split(network)
     optimizer = optax.adam(1e-3)
     arrays = data.load("mnist", split="test")

@@ -10,7 +10,7 @@ from jax import lax
 
 from capsjax import Capsules
 from capsjax.layers import Convolution, DenseCapsules, DenseDecoder, PrimaryCapsules
-from capsjax.layers.primary import output_shape
+from capsjax.layers.convolution import output_shape
 from capsjax.routing import dynamic
 from tests.conftest import bare
 from tests.reference import dynamic as reference
@@ -72,16 +72,18 @@ def test_primary_capsules_are_squashed_vectors_of_neighbouring_features(random, 
     assert shapes(layer) == {"kernel": (3, 3, 3, 8), "bias": (8,)}
     features = jnp.asarray(random.normal(size=(2, 7, 5, 3)), precision.dtype)
     result = jax.jit(layer)(features)
-    chex.assert_shape(result.poses, (2, 3 * 2 * 2, 4))
-    chex.assert_shape(result.activations, (2, 3 * 2 * 2))
+    chex.assert_shape(result.poses, (2, 3, 2, 2, 4))
+    chex.assert_shape(result.activations, (2, 3, 2, 2))
     chex.assert_type(list(result), precision.dtype)
     maps = np.asarray(convolve(features, layer.kernel[...], 2, "VALID"), np.float64)
     vectors = (maps * 0.25 + np.asarray(layer.bias[...], np.float64)).reshape(-1, 4)
     expected = np.stack([squash(s) for s in vectors]).reshape(2, 12, 4)
     tolerance = precision.tolerance
-    np.testing.assert_allclose(result.poses, expected, rtol=tolerance, atol=tolerance)
+    poses = np.reshape(result.poses, expected.shape)
+    np.testing.assert_allclose(poses, expected, rtol=tolerance, atol=tolerance)
     lengths = [[norm(v) for v in example] for example in expected]
-    np.testing.assert_allclose(result.activations, lengths, rtol=tolerance, atol=tolerance)
+    activations = np.reshape(result.activations, (2, 12))
+    np.testing.assert_allclose(activations, lengths, rtol=tolerance, atol=tolerance)
 
 
 def test_primary_capsules_alone_equal_those_in_a_batch(random, rngs):
@@ -107,11 +109,11 @@ def children(random, dtype=jnp.float32, batch=2):
 def test_dense_capsules_route_the_votes_of_equation_2(random, rngs, precision):
     layer = dense(dynamic.Config(bias=True, leaky=True), rngs)
     # Larger than at the start, so that the coefficients move away from uniform.
-    layer.weights[...] = 5 * layer.weights[...]
+    layer.votes.weights[...] = 5 * layer.votes.weights[...]
     below = children(random, precision.dtype)
     result = jax.jit(layer)(below)
-    votes = dense_votes(np.asarray(below.poses), np.asarray(layer.weights[...]))
-    bias = np.asarray(layer.params["bias"][...])
+    votes = dense_votes(np.asarray(below.poses), np.asarray(layer.votes.weights[...]))
+    bias = np.asarray(layer.routing.params["bias"][...])
     tolerance = precision.tolerance
     for example in range(2):
         expected = reference.route(votes[example], 3, bias=bias, leaky=True)[-1]
@@ -148,8 +150,8 @@ def test_dense_capsules_under_vmap_equal_a_loop(random, rngs):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (dynamic.Config(), {"weights": (3, 4, 5, 6)}),
-        (dynamic.Config(bias=True), {"weights": (3, 4, 5, 6), "params/bias": (4, 5)}),
+        (dynamic.Config(), {"votes/weights": (3, 4, 5, 6)}),
+        (dynamic.Config(bias=True), {"votes/weights": (3, 4, 5, 6), "routing/params/bias": (4, 5)}),
     ],
 )
 def test_dense_capsules_own_a_matrix_for_each_pair_and_the_routings_parameters(
@@ -207,7 +209,7 @@ def test_decoder_under_every_call(random, rngs, apply):
 
 def test_output_shape_lists_every_output_without_the_batch(rngs):
     layer = PrimaryCapsules(3, 2, 4, kernel_size=3, stride=2, rngs=rngs)
-    assert output_shape(layer, (7, 5, 3)) == ((12, 4), (12,))
+    assert output_shape(layer, (7, 5, 3)) == ((3, 2, 2, 4), (3, 2, 2))
 
 
 def test_output_shape_passes_on_what_the_module_refuses(rngs):

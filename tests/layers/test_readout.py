@@ -22,7 +22,7 @@ def routed(random):
 
 
 def readout(config):
-    return Readout(4, config=config, rngs=nnx.Rngs(params=0))
+    return Readout(3, 4, config=config, rngs=nnx.Rngs(params=0))
 
 
 @pytest.mark.core

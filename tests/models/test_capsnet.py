@@ -96,7 +96,7 @@ def test_the_published_decoder_has_1411344_parameters():
 @pytest.mark.core
 def test_mnist_has_1152_primary_capsules_of_8_dimensions():
     output = abstract_output(capsnet.Config(), (28, 28, 1), 10)
-    chex.assert_shape(abstract(capsnet.Config()).classes.weights, (8, 10, 16, 1152))
+    chex.assert_shape(abstract(capsnet.Config()).classes.votes.weights, (8, 10, 16, 1152))
     chex.assert_shape(output.routed[0].votes, (2, 10, 16, 1152))
     chex.assert_shape(output.poses, (2, 10, 16))
     chex.assert_shape(output.activations, (2, 10))
@@ -259,7 +259,7 @@ def test_official_kernels_are_truncated_normals_of_published_width(small_config)
     for name, values, width in [
         ("convolution", network.convolution.kernel, 0.05),
         ("primary", network.primary.kernel, 0.1),
-        ("classes", network.classes.weights, 0.1),
+        ("classes", network.classes.votes.weights, 0.1),
         ("decoder", network.decoder.layers[1].kernel, 0.1),
     ]:
         values = np.asarray(values[...])
@@ -270,7 +270,7 @@ def test_official_kernels_are_truncated_normals_of_published_width(small_config)
 def test_one_seed_gives_one_network(small_config):
     def parameters(seed):
         network = models.create(
-            "capsnet", config=small_config, image_shape=IMAGE, num_classes=CLASSES, seed=seed
+            "capsnet", config=small_config, image_shape=IMAGE, num_classes=CLASSES, rngs=seed
         )
         return jax.tree.leaves(nnx.state(network, nnx.Param))
 
@@ -287,8 +287,8 @@ def test_one_seed_gives_one_network(small_config):
         ({"primary_dim": 0}, "primary_dim is 0, expected at least 1"),
         ({"class_dim": 0}, "class_dim is 0, expected at least 1"),
         ({"decoder_widths": (8, 0)}, r"decoder_widths are \(8, 0\), expected at least 1 each"),
-        ({"padding": "full"}, "padding is 'full', expected 'VALID' or 'SAME'"),
-        ({"semantics": "code"}, "semantics is 'code', expected 'paper' or 'official'"),
+        ({"padding": "full"}, "padding is 'full', expected one of: 'VALID', 'SAME'"),
+        ({"semantics": "code"}, "semantics is 'code', expected one of: 'paper', 'official'"),
         ({"semantics": "official"}, "'official' and routing.semantics is 'paper'"),
     ],
 )

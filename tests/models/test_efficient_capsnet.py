@@ -72,8 +72,8 @@ def test_the_released_weights_give_the_released_outputs(dtype: str) -> None:
         network.primary.kernel = nnx.Param(array("w_primary_dwconv_kernel"))
         network.primary.bias = nnx.Param(array("w_primary_dwconv_bias"))
         # Stored as [parents, children, child_dim, dim] and [parents, children, 1].
-        network.classes.weights = nnx.Param(array("w_fccaps_W").transpose(2, 0, 3, 1))
-        network.classes.params["prior"] = nnx.Param(array("w_fccaps_b")[..., 0])
+        network.classes.votes.weights = nnx.Param(array("w_fccaps_W").transpose(2, 0, 3, 1))
+        network.classes.routing.params["prior"] = nnx.Param(array("w_fccaps_b")[..., 0])
         output = network(array("x"))
     tolerance = {"float32": 1e-5, "float64": 1e-9}[dtype]
     np.testing.assert_allclose(output.poses, released["digit_caps"], atol=tolerance)

@@ -39,7 +39,7 @@ PARAMETERS = {
 }
 # Self-routing's activations are its children's shares: no vote has a part in them, so without a
 # decoder nothing tells the weights that make the votes what to be.
-IDLE = {"self_routing": ["['classes']['weights'].value"]}
+IDLE = {"self_routing": ["['classes']['votes']['weights'].value"]}
 
 
 @pytest.fixture(params=routing.ALGORITHMS)
@@ -136,7 +136,7 @@ def same(first, second):
 def test_a_routing_goes_by_its_name_its_module_and_its_config():
     by_name = create(routing="self_routing")
     assert by_name.config == dataclasses.replace(NARROW, routing=self_routing.Config())
-    chex.assert_shape(by_name.classes.params["kernel"], (8, CLASSES, PRIMARY))
+    chex.assert_shape(by_name.classes.routing.params["kernel"], (8, CLASSES, PRIMARY))
     same(create(routing=self_routing), by_name)
     same(create(routing=self_routing.Config()), by_name)
     longer = em.Config(num_iterations=5, minimum_variance=0.01)
@@ -180,7 +180,7 @@ def test_a_user_s_own_module_is_a_routing_by_all_three(own, batch):
     same(create(routing=own.Config()), network)
     assert routing.name_of(network.config.routing) == "theirs.own"
     plain = create(routing=uniform)
-    weights = [np.asarray(each.classes.weights[...]) for each in (plain, network)]
+    weights = [np.asarray(each.classes.votes.weights[...]) for each in (plain, network)]
     np.testing.assert_allclose(weights[1], 2.0 / 0.1 * weights[0], rtol=1e-6)
     images = batch[0][:2]
     (routed,) = jax.jit(plain)(images).routed
@@ -232,6 +232,6 @@ def test_a_deep_copy_is_the_same_network_and_leads_a_life_of_its_own(batch):
     np.testing.assert_array_equal(run(twin, batch[0]), before)
     for path in ("convolution", "primary"):
         getattr(twin, path).kernel[...] = getattr(twin, path).kernel[...] + 1
-    twin.classes.params["offset"][...] = jnp.ones(16)
+    twin.classes.routing.params["offset"][...] = jnp.ones(16)
     assert np.all(run(twin, batch[0]) != before)
     np.testing.assert_array_equal(run(network, batch[0]), before)

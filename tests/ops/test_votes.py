@@ -99,7 +99,7 @@ def test_other_platforms_get_matrix_products_without_a_loop(inputs, platform):
     ("poses", "weights", "message"),
     [
         ((7, 4), (4, 5, 6, 7), r"\(7, 4\) and \(4, 5, 6, 7\)"),
-        ((3, 7, 4), (4, 5, 6), r"\[child_dim, parents, dim, children\], got .*\(4, 5, 6\)"),
+        ((3, 7, 4), (4, 5, 6), r"\[inner, parents, columns, children\], got .*\(4, 5, 6\)"),
         ((3, 8, 4), (4, 5, 6, 7), "8 children of dimension 4.*expect 7 of dimension 4"),
         ((3, 7, 2), (4, 5, 6, 7), "7 children of dimension 2.*expect 7 of dimension 4"),
     ],

@@ -1,0 +1,89 @@
+"""What every routed layer does with its votes, whatever it made them of."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import Array
+
+from capsjax import routing
+from capsjax.layers.readout import Readout
+from capsjax.routing.competition import Compete
+from capsjax.types import Capsules, Routed
+
+
+class Router(nnx.Module):
+    """A routing with its learned parameters, for a batch.
+
+    Args:
+        config: a routing's config; its type chooses the algorithm.
+        parents: capsules of one window.
+        dim: dimension of their poses.
+        children: children of one window.
+        child_dim: dimension of their poses.
+        rngs: takes one key of the stream ``params`` for the routing, and one for its readout.
+
+    Raises:
+        ValueError: ``config`` belongs to no routing.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        *,
+        parents: int,
+        dim: int,
+        children: int,
+        child_dim: int,
+        rngs: nnx.Rngs,
+    ):
+        self.config = config
+        sizes = {"parents": parents, "dim": dim, "children": children, "child_dim": child_dim}
+        params = routing.algorithm_of(config).init(config, rngs.params(), **sizes)
+        self.params = nnx.Dict({name: nnx.Param(value) for name, value in params.items()})
+        self.readout = Readout(parents, dim, config=config, rngs=rngs)
+
+    def __call__(
+        self,
+        votes: Array,
+        children: Capsules,
+        *,
+        compete: Compete | None = None,
+        initial: Routed | None = None,
+        trace: bool = False,
+    ) -> Routed:
+        """Route a batch.
+
+        Args:
+            votes: ``[batch, *windows, parents, dim, children]``.
+            children: those that cast them, ``[batch, *windows, children, child_dim]`` and
+                ``[batch, *windows, children]``.
+            compete: as in the routing contract.
+            initial: an earlier result to continue from, batched.
+            trace: keep every iteration.
+
+        Returns:
+            The result, every array with a leading batch axis, and with the readout's activations.
+        """
+        params = {name: param[...] for name, param in self.params.items()}
+        algorithm = routing.algorithm_of(self.config)
+
+        def route(votes: Array, children: Capsules, initial: Routed | None) -> Routed:
+            return algorithm.route(
+                votes,
+                children,
+                params,
+                self.config,
+                compete=compete,
+                initial=initial,
+                trace=trace,
+            )
+
+        routed = jax.vmap(route)(votes, children, initial)
+        return routed._replace(activations=self.readout(routed))
+
+
+def capsules_of(routed: Routed) -> Capsules:
+    """A layer's result as the children of the next one."""
+    assert routed.activations is not None
+    return Capsules(routed.poses, routed.activations)

@@ -1,0 +1,38 @@
+"""What all networks refuse alike."""
+
+from typing import Any
+
+from jax import Array
+
+
+def at_least_one(config: Any, *names: str) -> None:
+    """Refuse a config with a size below 1, or a list with one, or an empty list (ValueError)."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, tuple):
+            if not value or min(value) < 1:
+                raise ValueError(f"{name} are {value}, expected at least 1 each, and at least one")
+        elif value < 1:
+            raise ValueError(f"{name} is {value}, expected at least 1")
+
+
+def one_of(config: Any, name: str, known: tuple[str, ...]) -> None:
+    """Refuse a config whose value is none of these (ValueError)."""
+    value = getattr(config, name)
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}, expected one of: {', '.join(map(repr, known))}")
+
+
+def check_classes(num_classes: int) -> None:
+    """Refuse fewer than two classes (ValueError)."""
+    if num_classes < 2:
+        raise ValueError(f"num_classes is {num_classes}, expected at least 2")
+
+
+def check_images(images: Array, image_shape: tuple[int, int, int]) -> None:
+    """Refuse images of another shape than the network was made for (ValueError)."""
+    if images.ndim != 4 or images.shape[1:] != image_shape:
+        raise ValueError(
+            f"images have shape {images.shape}, expected [batch, height, width, channels] with "
+            f"{image_shape} after the batch"
+        )
