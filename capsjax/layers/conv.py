@@ -33,6 +33,7 @@ class ConvolutionalCapsules(nnx.Module):
         coordinates: add a child's row and column, as shares of the grid, to its votes.
         over: what a child's parents are in competition: "all" of every position and type, those of
             one "position", or those of one "type"; see ``competition.across``.
+        normalise: batch-normalise the parents' poses.
         weights_init: as for ``Votes``.
         rngs: takes one key of the stream ``params`` for the weights and one for the routing.
 
@@ -61,6 +62,7 @@ class ConvolutionalCapsules(nnx.Module):
         shared: bool = True,
         coordinates: bool = False,
         over: Over = "all",
+        normalise: bool = False,
         weights_init: Initializer | None = None,
         rngs: nnx.Rngs,
     ):
@@ -84,7 +86,7 @@ class ConvolutionalCapsules(nnx.Module):
             rngs=rngs,
         )
         sizes = {"parents": parents, "dim": dim, "children": slots, "child_dim": child_dim}
-        self.routing = Router(config, **sizes, rngs=rngs)
+        self.routing = Router(config, **sizes, normalise=normalise, rngs=rngs)
 
     def __call__(
         self, children: Capsules, *, initial: Routed | None = None, trace: bool = False

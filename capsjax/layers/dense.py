@@ -57,7 +57,12 @@ class DenseCapsules(nnx.Module):
             weights_init=weights_init,
             rngs=rngs,
         )
-        sizes = {"parents": parents, "dim": dim, "children": children, "child_dim": child_dim}
+        sizes: dict[str, Any] = {
+            "parents": parents,
+            "dim": dim,
+            "children": children,
+            "child_dim": child_dim,
+        }
         self.routing = Router(config, **sizes, rngs=rngs)
 
     def __call__(
@@ -91,6 +96,7 @@ class ClassCapsules(nnx.Module):
         config: a routing's config.
         matrix: poses are square matrices.
         coordinates: add a child's row and column, as shares of the grid, to its votes.
+        normalise: batch-normalise the parents' poses.
         weights_init: as for ``Votes``.
         rngs: takes one key of the stream ``params`` for the weights and one for the routing.
 
@@ -110,6 +116,7 @@ class ClassCapsules(nnx.Module):
         config: Any,
         matrix: bool = False,
         coordinates: bool = True,
+        normalise: bool = False,
         weights_init: Initializer | None = None,
         rngs: nnx.Rngs,
     ):
@@ -125,8 +132,13 @@ class ClassCapsules(nnx.Module):
         )
         height, width, types = shape
         children = height * width * types
-        sizes = {"parents": parents, "dim": dim, "children": children, "child_dim": child_dim}
-        self.routing = Router(config, **sizes, rngs=rngs)
+        sizes: dict[str, Any] = {
+            "parents": parents,
+            "dim": dim,
+            "children": children,
+            "child_dim": child_dim,
+        }
+        self.routing = Router(config, **sizes, normalise=normalise, rngs=rngs)
         self.shape = shape
         self.coordinates = coordinates
 

@@ -10,6 +10,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, Initializer
+from capsjax.layers.norm import TypeNorm
 from capsjax.ops.convolution import Padding, conv2d, depthwise_conv2d
 from capsjax.ops.squash import safe_norm, squash, squash_exponential
 from capsjax.types import Capsules
@@ -114,7 +115,7 @@ class MatrixPrimaryCapsules(nnx.Module):
         kernel_size: rows and columns of both kernels.
         stride: of both spatial axes.
         padding: "VALID" or "SAME".
-        normalise: batch-normalise poses and the activations' logits, each channel by itself.
+        normalise: batch-normalise poses and the activations' logits, each type by itself.
         rngs: takes one key of the stream ``params`` for each array.
 
     Source: Hinton, Sabour and Frosst 2018, section 4; Ribeiro, Leontidis and Kollias 2020, section
@@ -148,12 +149,13 @@ class MatrixPrimaryCapsules(nnx.Module):
 
         self.poses = convolution(types * dim)
         self.activations = convolution(types)
-        self.pose_norm = nnx.BatchNorm(types * dim, momentum=0.9, rngs=rngs) if normalise else None
+        self.pose_norm = TypeNorm(types, affine=True, rngs=rngs) if normalise else None
         self.activation_norm = nnx.BatchNorm(types, momentum=0.9, rngs=rngs) if normalise else None
 
     def __call__(self, features: Float[Array, "batch height width channels"]) -> Capsules:
         """Poses ``[batch, height, width, types, dim]`` and activations in [0, 1]."""
         poses, logits = self.poses(features), self.activations(features)
+        poses = poses.reshape(*poses.shape[:3], -1, self.dim)
         if self.pose_norm is not None and self.activation_norm is not None:
             poses, logits = self.pose_norm(poses), self.activation_norm(logits)
-        return Capsules(poses.reshape(*poses.shape[:3], -1, self.dim), jax.nn.sigmoid(logits))
+        return Capsules(poses, jax.nn.sigmoid(logits))

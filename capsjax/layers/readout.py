@@ -46,7 +46,11 @@ class Readout(nnx.Module):
             if self.kind == "linear"
             else None
         )
-        self.normalisation = nnx.BatchNorm(capsules, momentum=0.9, rngs=rngs) if logits else None
+        self.normalisation = (
+            nnx.BatchNorm(capsules, momentum=0.9, use_scale=False, use_bias=False, rngs=rngs)
+            if logits
+            else None
+        )
 
     def logits(self, routed: Routed) -> Array | None:
         """What the linear readout says before the logistic function; None of the other two."""

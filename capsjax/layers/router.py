@@ -7,6 +7,7 @@ from flax import nnx
 from jax import Array
 
 from capsjax import routing
+from capsjax.layers.norm import TypeNorm
 from capsjax.layers.readout import Readout
 from capsjax.routing.competition import Compete
 from capsjax.types import Capsules, Routed
@@ -21,6 +22,7 @@ class Router(nnx.Module):
         dim: dimension of their poses.
         children: children of one window.
         child_dim: dimension of their poses.
+        normalise: batch-normalise the parents' poses, all of one type together.
         rngs: takes one key of the stream ``params`` for the routing, and one for its readout.
 
     Raises:
@@ -35,9 +37,11 @@ class Router(nnx.Module):
         dim: int,
         children: int,
         child_dim: int,
+        normalise: bool = False,
         rngs: nnx.Rngs,
     ):
         self.config = config
+        self.pose_norm = TypeNorm(parents, rngs=rngs) if normalise else None
         sizes = {"parents": parents, "dim": dim, "children": children, "child_dim": child_dim}
         params = routing.algorithm_of(config).init(config, rngs.params(), **sizes)
         self.params = nnx.Dict({name: nnx.Param(value) for name, value in params.items()})
@@ -80,6 +84,8 @@ class Router(nnx.Module):
             )
 
         routed = jax.vmap(route)(votes, children, initial)
+        if self.pose_norm is not None:
+            routed = routed._replace(poses=self.pose_norm(routed.poses))
         return routed._replace(activations=self.readout(routed))
 
 

@@ -1,0 +1,25 @@
+"""Batch normalisation of capsules."""
+
+from flax import nnx
+from jax import Array
+
+
+class TypeNorm(nnx.Module):
+    """Batch normalisation of poses, with one mean and variance for each capsule type.
+
+    The statistics are taken over examples, positions and the entries of a pose.
+
+    Args:
+        types: capsule types.
+        affine: learn a scale and an offset for each type.
+        rngs: takes keys of the stream ``params``.
+
+    Source: Ribeiro, Leontidis and Kollias 2020, section 4, and their code.
+    """
+
+    def __init__(self, types: int, *, affine: bool = False, rngs: nnx.Rngs):
+        self.norm = nnx.BatchNorm(types, momentum=0.9, use_scale=affine, use_bias=affine, rngs=rngs)
+
+    def __call__(self, poses: Array) -> Array:
+        """Poses ``[batch, ..., types, dim]``, normalised."""
+        return self.norm(poses.swapaxes(-1, -2)).swapaxes(-1, -2)
