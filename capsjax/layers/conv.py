@@ -34,6 +34,7 @@ class ConvolutionalCapsules(nnx.Module):
         over: what a child's parents are in competition: "all" of every position and type, those of
             one "position", or those of one "type"; see ``competition.across``.
         weights_init: as for ``Votes``.
+        readout: whether activations are the readout's; see ``Router``.
         rngs: takes one key of the stream ``params`` for the weights and one for the routing.
 
     Raises:
@@ -62,6 +63,7 @@ class ConvolutionalCapsules(nnx.Module):
         coordinates: bool = False,
         over: Over = "all",
         weights_init: Initializer | None = None,
+        readout: bool = True,
         rngs: nnx.Rngs,
     ):
         self.kernel_size = kernel_size
@@ -84,7 +86,7 @@ class ConvolutionalCapsules(nnx.Module):
             rngs=rngs,
         )
         sizes = {"parents": parents, "dim": dim, "children": slots, "child_dim": child_dim}
-        self.routing = Router(config, **sizes, rngs=rngs)
+        self.routing = Router(config, **sizes, readout=readout, rngs=rngs)
 
     def __call__(
         self, children: Capsules, *, initial: Routed | None = None, trace: bool = False
