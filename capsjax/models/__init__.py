@@ -7,7 +7,13 @@ from typing import Any
 import jax
 from flax import nnx
 
-from capsjax.models import capsnet, efficient_capsnet, self_routing_resnet, small_resnet
+from capsjax.models import (
+    capsnet,
+    efficient_capsnet,
+    inverted_attention_resnet,
+    self_routing_resnet,
+    small_resnet,
+)
 from capsjax.models.published import Form, Model
 from capsjax.routing import config_of
 
@@ -16,6 +22,7 @@ __all__ = ["MODELS", "Form", "Model", "count_parameters", "create", "find"]
 MODELS: dict[str, Model] = {
     "capsnet": capsnet.MODEL,
     "efficient_capsnet": efficient_capsnet.MODEL,
+    "inverted_attention_resnet": inverted_attention_resnet.MODEL,
     "self_routing_resnet": self_routing_resnet.MODEL,
     "small_resnet": small_resnet.MODEL,
 }

@@ -40,6 +40,12 @@ def check_images(images: Array, image_shape: tuple[int, int, int]) -> None:
         )
 
 
-def uses_activations(routing: Any) -> bool:
-    """Whether a routing, by its config, looks at its children's activations; True if unknown."""
-    return "activations" in getattr(algorithm_of(routing), "USES", "activations")
+def uses_activations(routing: Any, *, unknown: bool) -> bool:
+    """Whether a routing, by its config, looks at its children's activations.
+
+    Args:
+        routing: its config.
+        unknown: the answer for a module of a user's own that does not say, by ``USES``.
+    """
+    uses = getattr(algorithm_of(routing), "USES", None)
+    return unknown if uses is None else "activations" in uses

@@ -172,7 +172,7 @@ class _CapsuleHead(nnx.Module):
     ):
         types, dim, routing = config.types, config.dim, config.routing
         matrix = config.has_matrices
-        normalised = uses_activations(routing)
+        normalised = uses_activations(routing, unknown=True)
         self.dim = dim
         self.poses = NormalisedConvolution(shape[2], types * dim, kernel_size=3, rngs=rngs)
         self.activations = (
