@@ -9,6 +9,7 @@ from capsjax.layers.primary import (
     MatrixPrimaryCapsules,
     PrimaryCapsules,
 )
+from capsjax.layers.residual import NormalisedConvolution, ResidualBlock, ResidualTrunk
 
 __all__ = [
     "ClassCapsules",
@@ -18,5 +19,8 @@ __all__ = [
     "DenseDecoder",
     "DepthwisePrimaryCapsules",
     "MatrixPrimaryCapsules",
+    "NormalisedConvolution",
     "PrimaryCapsules",
+    "ResidualBlock",
+    "ResidualTrunk",
 ]

@@ -35,6 +35,7 @@ class ConvolutionalCapsules(nnx.Module):
             one "position", or those of one "type"; see ``competition.across``.
         normalise: batch-normalise the parents' poses.
         weights_init: as for ``Votes``.
+        readout: whether activations are the readout's; see ``Router``.
         rngs: takes one key of the stream ``params`` for the weights and one for the routing.
 
     Raises:
@@ -64,6 +65,7 @@ class ConvolutionalCapsules(nnx.Module):
         over: Over = "all",
         normalise: bool = False,
         weights_init: Initializer | None = None,
+        readout: bool = True,
         rngs: nnx.Rngs,
     ):
         self.kernel_size = kernel_size
@@ -85,8 +87,13 @@ class ConvolutionalCapsules(nnx.Module):
             weights_init=weights_init,
             rngs=rngs,
         )
-        sizes = {"parents": parents, "dim": dim, "children": slots, "child_dim": child_dim}
-        self.routing = Router(config, **sizes, normalise=normalise, rngs=rngs)
+        sizes: dict[str, Any] = {
+            "parents": parents,
+            "dim": dim,
+            "children": slots,
+            "child_dim": child_dim,
+        }
+        self.routing = Router(config, **sizes, normalise=normalise, readout=readout, rngs=rngs)
 
     def __call__(
         self, children: Capsules, *, initial: Routed | None = None, trace: bool = False

@@ -17,7 +17,7 @@ LECUN_NORMAL = nnx.initializers.lecun_normal()
 
 
 class Convolution(nnx.Module):
-    """A convolution with bias, lowered as ``ops.convolution`` decides.
+    """A convolution, lowered as ``ops.convolution`` decides.
 
     Args:
         channels: of the input.
@@ -27,6 +27,7 @@ class Convolution(nnx.Module):
         padding: "VALID" or "SAME".
         kernel_init: initializer of the kernel ``[rows, columns, channels, features]``.
         bias_init: initializer of the bias ``[features]``.
+        use_bias: whether there is one; a normalisation behind it would only take it away again.
         rngs: takes one key of the stream ``params`` for each array.
     """
 
@@ -40,18 +41,19 @@ class Convolution(nnx.Module):
         padding: Padding = "VALID",
         kernel_init: Initializer = HE_NORMAL,
         bias_init: Initializer = nnx.initializers.zeros,
+        use_bias: bool = True,
         rngs: nnx.Rngs,
     ):
         shape = (kernel_size, kernel_size, channels, features)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape))
-        self.bias = nnx.Param(bias_init(rngs.params(), (features,)))
+        self.bias = nnx.Param(bias_init(rngs.params(), (features,))) if use_bias else None
         self.stride = stride
         self.padding = padding
 
     def __call__(self, images: Float[Array, "batch height width channels"]) -> Array:
         """``[batch, out_height, out_width, features]``."""
         out = conv2d(images, self.kernel[...], stride=self.stride, padding=self.padding)
-        return out + jnp.reshape(self.bias[...], (1, 1, 1, -1))
+        return out if self.bias is None else out + jnp.reshape(self.bias[...], (1, 1, 1, -1))
 
 
 def output_shape(

@@ -27,10 +27,13 @@ class DenseCapsules(nnx.Module):
         config: a routing's config; its type chooses the algorithm.
         matrix: poses are square matrices.
         weights_init: as for ``Votes``.
+        transform: whether there are matrices; see ``Votes``.
+        readout: whether activations are the readout's; see ``Router``.
         rngs: takes one key of the stream ``params`` for the weights and one for the routing.
 
     Raises:
-        ValueError: ``config`` belongs to no routing, or matrix poses that are not square.
+        ValueError: ``config`` belongs to no routing, matrix poses that are not square, or parents
+            of another dimension without a transformation.
 
     Source: Sabour, Frosst and Hinton 2017, section 4 (DigitCaps).
     """
@@ -45,6 +48,8 @@ class DenseCapsules(nnx.Module):
         config: Any,
         matrix: bool = False,
         weights_init: Initializer | None = None,
+        transform: bool = True,
+        readout: bool = True,
         rngs: nnx.Rngs,
     ):
         self.votes = Votes(
@@ -55,15 +60,11 @@ class DenseCapsules(nnx.Module):
             config=config,
             matrix=matrix,
             weights_init=weights_init,
+            transform=transform,
             rngs=rngs,
         )
-        sizes: dict[str, Any] = {
-            "parents": parents,
-            "dim": dim,
-            "children": children,
-            "child_dim": child_dim,
-        }
-        self.routing = Router(config, **sizes, rngs=rngs)
+        sizes: dict[str, Any] = {"parents": parents, "dim": dim, "children": children}
+        self.routing = Router(config, **sizes, child_dim=child_dim, readout=readout, rngs=rngs)
 
     def __call__(
         self, children: Capsules, *, initial: Routed | None = None, trace: bool = False
@@ -132,13 +133,8 @@ class ClassCapsules(nnx.Module):
         )
         height, width, types = shape
         children = height * width * types
-        sizes: dict[str, Any] = {
-            "parents": parents,
-            "dim": dim,
-            "children": children,
-            "child_dim": child_dim,
-        }
-        self.routing = Router(config, **sizes, normalise=normalise, rngs=rngs)
+        sizes: dict[str, Any] = {"parents": parents, "dim": dim, "children": children}
+        self.routing = Router(config, **sizes, child_dim=child_dim, normalise=normalise, rngs=rngs)
         self.shape = shape
         self.coordinates = coordinates
 

@@ -24,6 +24,8 @@ class Readout(nnx.Module):
         capsules: of one window.
         dim: dimension of a capsule's pose.
         config: the routing's config.
+        used: without it nothing is learned, and activations stay what the routing gave, which may
+            be None.
         rngs: takes one key of the stream ``params`` for a linear readout.
 
     Raises:
@@ -34,13 +36,14 @@ class Readout(nnx.Module):
     Ribeiro, Leontidis and Kollias 2020, section 3 (the normalised one).
     """
 
-    def __init__(self, capsules: int, dim: int, *, config: Any, rngs: nnx.Rngs):
-        self.kind = getattr(routing.algorithm_of(config), "READOUT", None)
-        if self.kind not in ("length", "own", "linear"):
+    def __init__(self, capsules: int, dim: int, *, config: Any, used: bool = True, rngs: nnx.Rngs):
+        kind = getattr(routing.algorithm_of(config), "READOUT", None)
+        if kind not in ("length", "own", "linear"):
             raise ValueError(
-                f"the routing's READOUT is {self.kind!r}, expected 'length', 'own' or 'linear'"
+                f"the routing's READOUT is {kind!r}, expected 'length', 'own' or 'linear'"
             )
-        logits = getattr(config, "activation", "sigmoid") == "identity"
+        self.kind = kind if used else None
+        logits = used and getattr(config, "activation", "sigmoid") == "identity"
         self.linear = (
             nnx.Linear(dim, 1, kernel_init=LECUN_NORMAL, rngs=rngs)
             if self.kind == "linear"
@@ -56,8 +59,10 @@ class Readout(nnx.Module):
         """What the linear readout says before the logistic function; None of the other two."""
         return None if self.linear is None else self.linear(routed.poses)[..., 0]
 
-    def __call__(self, routed: Routed) -> Array:
+    def __call__(self, routed: Routed) -> Array | None:
         """Activations ``[batch, ..., capsules]`` of batched capsules."""
+        if self.kind is None:
+            return routed.activations
         logits = self.logits(routed)
         if logits is not None:
             return jax.nn.sigmoid(logits)

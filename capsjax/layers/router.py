@@ -23,6 +23,8 @@ class Router(nnx.Module):
         children: children of one window.
         child_dim: dimension of their poses.
         normalise: batch-normalise the parents' poses, all of one type together.
+        readout: whether activations are the readout's; else they stay what the routing gave, which
+            may be None. A layer whose activations nobody looks at needs no readout to learn.
         rngs: takes one key of the stream ``params`` for the routing, and one for its readout.
 
     Raises:
@@ -38,6 +40,7 @@ class Router(nnx.Module):
         children: int,
         child_dim: int,
         normalise: bool = False,
+        readout: bool = True,
         rngs: nnx.Rngs,
     ):
         self.config = config
@@ -45,7 +48,7 @@ class Router(nnx.Module):
         sizes = {"parents": parents, "dim": dim, "children": children, "child_dim": child_dim}
         params = routing.algorithm_of(config).init(config, rngs.params(), **sizes)
         self.params = nnx.Dict({name: nnx.Param(value) for name, value in params.items()})
-        self.readout = Readout(parents, dim, config=config, rngs=rngs)
+        self.readout = Readout(parents, dim, config=config, used=readout, rngs=rngs)
 
     def __call__(
         self,
@@ -90,6 +93,6 @@ class Router(nnx.Module):
 
 
 def capsules_of(routed: Routed) -> Capsules:
-    """A layer's result as the children of the next one."""
-    assert routed.activations is not None
-    return Capsules(routed.poses, routed.activations)
+    """A layer's result as the children of the next one; without activations where it has none."""
+    activations: Any = routed.activations
+    return Capsules(routed.poses, activations)

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
@@ -29,10 +30,14 @@ class Votes(nnx.Module):
             children]``; None is a truncated normal, of standard deviation ``1 / sqrt(inner)`` for
             matrices (votes are as large as poses), else the routing's ``WEIGHTS_STDDEV``, or 0.1 as
             in the code of Sabour 2017.
+        transform: without it there are no weights, and a child's vote for every parent is its own
+            pose: for routings whose activations do not depend on votes, where nothing would tell
+            the weights what to be.
         rngs: takes one key of the stream ``params``.
 
     Raises:
-        ValueError: matrix poses that are not square, or not of one size.
+        ValueError: matrix poses that are not square, or not of one size; parents of another
+            dimension than their children's without a transformation.
     """
 
     def __init__(
@@ -46,16 +51,23 @@ class Votes(nnx.Module):
         matrix: bool = False,
         positions: tuple[int, ...] = (),
         weights_init: Initializer | None = None,
+        transform: bool = True,
         rngs: nnx.Rngs,
     ):
         self.rows = check_matrix(child_dim, dim) if matrix else 1
         self.positions = positions
+        self.parents = parents
+        if not transform and child_dim != dim:
+            raise ValueError(
+                f"poses have dimension {child_dim} below and {dim} here, expected the same without "
+                "a transformation: use that, or transform=True"
+            )
         inner, columns = child_dim // self.rows, dim // self.rows
         if weights_init is None:
             named = getattr(routing.algorithm_of(config), "WEIGHTS_STDDEV", _WEIGHTS_STDDEV)
             weights_init = nnx.initializers.truncated_normal(inner**-0.5 if matrix else named)
         shape = (*positions, inner, parents, columns, children)
-        self.weights = nnx.Param(weights_init(rngs.params(), shape))
+        self.weights = nnx.Param(weights_init(rngs.params(), shape)) if transform else None
 
     def __call__(self, poses: Array) -> Array:
         """Votes in each window.
@@ -66,6 +78,8 @@ class Votes(nnx.Module):
         Returns:
             ``[batch, *windows, parents, dim, children]``.
         """
+        if self.weights is None:
+            return jnp.repeat(jnp.swapaxes(poses, -1, -2)[..., None, :, :], self.parents, axis=-3)
         weights = self.weights[...]
         batch, windows = poses.shape[0], poses.shape[1:-2]
         if self.positions:
@@ -89,6 +103,8 @@ class Votes(nnx.Module):
         Returns:
             ``[batch, parents, dim, positions * children]``.
         """
+        if self.weights is None:
+            return self(poses.reshape(poses.shape[0], -1, poses.shape[-1]))
         return shared_votes(poses, self.weights[...], rows=self.rows)
 
 

@@ -7,7 +7,14 @@ from typing import Any
 import jax
 from flax import nnx
 
-from capsjax.models import capsnet, efficient_capsnet, matrix_capsules
+from capsjax.models import (
+    capsnet,
+    efficient_capsnet,
+    inverted_attention_resnet,
+    matrix_capsules,
+    self_routing_resnet,
+    small_resnet,
+)
 from capsjax.models.published import Form, Model
 from capsjax.routing import config_of
 
@@ -18,6 +25,9 @@ MODELS: dict[str, Model] = {
     "efficient_capsnet": efficient_capsnet.MODEL,
     "matrix_capsules": matrix_capsules.MODEL,
     "matrix_capsules_small": matrix_capsules.SMALL,
+    "inverted_attention_resnet": inverted_attention_resnet.MODEL,
+    "self_routing_resnet": self_routing_resnet.MODEL,
+    "small_resnet": small_resnet.MODEL,
 }
 
 

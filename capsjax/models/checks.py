@@ -4,6 +4,8 @@ from typing import Any
 
 from jax import Array
 
+from capsjax.routing import algorithm_of
+
 
 def at_least_one(config: Any, *names: str) -> None:
     """Refuse a config with a size below 1, or a list with one, or an empty list (ValueError)."""
@@ -36,3 +38,14 @@ def check_images(images: Array, image_shape: tuple[int, int, int]) -> None:
             f"images have shape {images.shape}, expected [batch, height, width, channels] with "
             f"{image_shape} after the batch"
         )
+
+
+def uses_activations(routing: Any, *, unknown: bool) -> bool:
+    """Whether a routing, by its config, looks at its children's activations.
+
+    Args:
+        routing: its config.
+        unknown: the answer for a module of a user's own that does not say, by ``USES``.
+    """
+    uses = getattr(algorithm_of(routing), "USES", None)
+    return unknown if uses is None else "activations" in uses

@@ -1,0 +1,126 @@
+"""A small residual network without capsules: what any of these has to be compared with.
+
+The 20 layers that He, Zhang, Ren and Sun 2016 made for CIFAR-10: three stages of three residual
+blocks, 16, 32 and 64 features wide -> the mean over the map -> one linear layer. Shortcuts that
+change their width are batch-normalised 1x1 convolutions ("B"), as in later networks, or strided
+with zeros for the new channels ("A"), as in theirs.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from capsjax.layers.convolution import LECUN_NORMAL
+from capsjax.layers.residual import ResidualTrunk, Shortcut, halving
+from capsjax.models.checks import at_least_one, check_classes, check_images, one_of
+from capsjax.models.published import Form, Model
+from capsjax.types import Output
+
+
+@dataclass(frozen=True)
+class Config:
+    """Choices of the small residual network.
+
+    Attributes:
+        widths: features of each stage; each but the first halves the map.
+        blocks: residual blocks of each stage.
+        shortcut: "A" or "B", as for ``layers.ResidualBlock``.
+
+    Raises:
+        ValueError: a size below 1, lists of different lengths, or an unknown shortcut.
+    """
+
+    widths: tuple[int, ...] = (16, 32, 64)
+    blocks: tuple[int, ...] = (3, 3, 3)
+    shortcut: Shortcut = "B"
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "widths", "blocks")
+        halving(self.widths, self.blocks)
+        one_of(self, "shortcut", ("A", "B"))
+
+
+class Network(nnx.Module):
+    """The small residual network for images of any shape and any number of classes.
+
+    Args:
+        config: its choices.
+        image_shape: height, width and channels.
+        num_classes: number of classes.
+        rngs: takes keys of the stream ``params``.
+
+    Raises:
+        ValueError: fewer than two classes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        rngs: nnx.Rngs,
+    ):
+        check_classes(num_classes)
+        self.config = config
+        self.image_shape = image_shape
+        self.num_classes = num_classes
+        stages = halving(config.widths, config.blocks)
+        self.trunk = ResidualTrunk(image_shape[2], stages, shortcut=config.shortcut, rngs=rngs)
+        self.linear = nnx.Linear(
+            self.trunk.features, num_classes, kernel_init=LECUN_NORMAL, rngs=rngs
+        )
+
+    def __call__(
+        self,
+        images: Float[Array, "batch height width channels"],
+        targets: Float[Array, "batch *k classes"] | None = None,
+        *,
+        longest: int = 1,
+        trace: bool = False,
+    ) -> Output:
+        """Classify a batch.
+
+        Batch normalisation uses the batch's statistics, and updates the running ones, until
+        ``network.eval()``.
+
+        Args:
+            images: in [0, 1].
+            targets: unused, there is no decoder.
+            longest: unused.
+            trace: unused, there is no routing.
+
+        Returns:
+            Probabilities of the classes, and their logits.
+
+        Raises:
+            ValueError: images of another shape than the network was made for.
+        """
+        del targets, longest, trace
+        check_images(images, self.image_shape)
+        logits = self.linear(jnp.mean(self.trunk(images), axis=(1, 2)))
+        return Output(None, jax.nn.softmax(logits), None, (), logits)
+
+
+MODEL = Model(
+    Network,
+    Config(),
+    "He, Zhang, Ren and Sun 2016",
+    forms=(
+        Form("cifar10", Config(), (32, 32, 3), 10, 272_474),
+        Form(
+            "cifar10",
+            Config(shortcut="A"),
+            (32, 32, 3),
+            10,
+            269_722,
+            "8.75 % error (reported)",
+            "the paper rounds to 0.27 M",
+        ),
+    ),
+    training={"loss": {"kind": "cross_entropy"}},
+)
