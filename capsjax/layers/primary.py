@@ -144,6 +144,7 @@ class MatrixPrimaryCapsules(nnx.Module):
                 stride=stride,
                 padding=padding,
                 kernel_init=LECUN_NORMAL,
+                use_bias=not normalise,
                 rngs=rngs,
             )
 

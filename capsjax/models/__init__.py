@@ -14,6 +14,7 @@ from capsjax.models import (
     matrix_capsules,
     self_routing_resnet,
     small_resnet,
+    variational_capsnet,
 )
 from capsjax.models.published import Form, Model
 from capsjax.routing import config_of
@@ -25,6 +26,7 @@ MODELS: dict[str, Model] = {
     "efficient_capsnet": efficient_capsnet.MODEL,
     "matrix_capsules": matrix_capsules.MODEL,
     "matrix_capsules_small": matrix_capsules.SMALL,
+    "variational_capsnet": variational_capsnet.MODEL,
     "inverted_attention_resnet": inverted_attention_resnet.MODEL,
     "self_routing_resnet": self_routing_resnet.MODEL,
     "small_resnet": small_resnet.MODEL,

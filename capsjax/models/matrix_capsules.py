@@ -124,6 +124,7 @@ class Network(nnx.Module):
             kernel_size=config.kernel_size,
             stride=config.stride,
             padding=config.padding,
+            use_bias=not config.normalise,
             rngs=rngs,
         )
         self.convolution_norm = (
@@ -216,7 +217,7 @@ MODEL = Model(
         Form(
             "smallnorb", Config(), (32, 32, 2), 5, 317_194, "1.8 % error", _ROUNDED.format("310 K")
         ),
-        Form("mnist", Config(), (28, 28, 1), 10, 0, "0.44 % error"),
+        Form("mnist", Config(), (28, 28, 1), 10, 318_964, "0.44 % error"),
     ),
     training=_TRAINING,
 )
@@ -226,7 +227,7 @@ SMALL = Model(
     _SOURCE,
     forms=(
         Form("smallnorb", _SMALL, (32, 32, 2), 5, 68_754, "2.2 % error", _ROUNDED.format("68 K")),
-        Form("mnist", _SMALL, (28, 28, 1), 10, 0),
+        Form("mnist", _SMALL, (28, 28, 1), 10, 68_444),
     ),
     training=_TRAINING,
 )
