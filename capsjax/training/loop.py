@@ -214,6 +214,7 @@ class _Fit:
             limit=0 if made is not None else config.shift,
             loss=config.loss,
             key=shift_key,
+            total_steps=self.total_steps,
         )
         self.step = jax.jit(step, donate_argnums=0)
         self.batches_from = partial(

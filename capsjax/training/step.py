@@ -74,12 +74,28 @@ def split(network: nnx.Module) -> tuple[Any, Any, Any]:
 
 
 def example_losses(
-    output: Output, images: Array, targets: Array, config: losses.Config
+    output: Output,
+    images: Array,
+    targets: Array,
+    config: losses.Config,
+    margin: Array | float = losses.LAST_MARGIN,
 ) -> tuple[Array, Array]:
-    """Classification and reconstruction loss of every example, ``[batch]`` each."""
-    classification = jax.vmap(lambda a, t: losses.classification_loss(a, t, config))(
-        output.activations, targets
-    )
+    """Classification and reconstruction loss of every example, ``[batch]`` each.
+
+    Args:
+        output: of a network, for a batch.
+        images: what the reconstructions should be.
+        targets: ``[batch, classes]``, 1 for each class that is present.
+        config: choices of the loss.
+        margin: of the spread loss.
+    """
+
+    def classify(activations: Array, targets: Array, logits: Array | None) -> Array:
+        return losses.classification_loss(
+            activations, targets, config, logits=logits, margin=margin
+        )
+
+    classification = jax.vmap(classify)(output.activations, targets, output.logits)
     if output.reconstruction is None:
         return classification, jnp.zeros_like(classification)
     reconstruction = jax.vmap(lambda r, i: losses.reconstruction_loss(r, i, config))(
@@ -96,6 +112,7 @@ def make_step(
     limit: int,
     loss: losses.Config,
     key: Array,
+    total_steps: int = 1,
 ) -> Callable[[State, Array, Array], tuple[State, dict[str, Array]]]:
     """The training step: shift, scale, differentiate, update.
 
@@ -106,19 +123,22 @@ def make_step(
         limit: largest shift of a training image, in pixels.
         loss: choices of the loss.
         key: augmentation of step n uses ``fold_in(key, n)``, whatever came before.
+        total_steps: of the whole training, for the spread loss's margin.
 
     Returns:
         ``step(state, images, labels) -> (state, metrics)``, to be jitted: images uint8
         ``[batch, H, W, C]`` and labels int32 ``[batch]``.
     """
 
-    def compute(params: Any, rest: Any, images: Array, labels: Array) -> tuple[Array, Any]:
+    def compute(
+        params: Any, rest: Any, images: Array, labels: Array, margin: Array
+    ) -> tuple[Array, Any]:
         # Without copy=True an update of running statistics would leak a tracer.
         network = nnx.merge(graph, params, rest, copy=True)
         targets = jax.nn.one_hot(labels, num_classes, dtype=images.dtype)
         output = network(images, targets)
         classification, reconstruction = jax.tree.map(
-            jnp.mean, example_losses(output, images, targets, loss)
+            jnp.mean, example_losses(output, images, targets, loss, margin)
         )
         metrics = {
             "loss": classification + reconstruction,
@@ -132,7 +152,11 @@ def make_step(
         keys = jax.random.split(jax.random.fold_in(key, state.step), len(images))
         shifted = jax.vmap(lambda key, image: augment.shift(key, image, limit=limit))(keys, images)
         gradients, (metrics, rest) = jax.grad(compute, has_aux=True)(
-            state.params, state.rest, augment.to_unit_interval(shifted), labels
+            state.params,
+            state.rest,
+            augment.to_unit_interval(shifted),
+            labels,
+            losses.spread_margin(state.step, total_steps, loss),
         )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)

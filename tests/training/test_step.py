@@ -82,6 +82,28 @@ def test_example_losses_are_each_example_s_margin_and_reconstruction_loss() -> N
     np.testing.assert_allclose(reconstruction, [WEIGHT * 9 * 0.25] * 2, rtol=1e-5)
 
 
+def test_the_spread_loss_takes_the_margin_of_the_step() -> None:
+    network = Level(0.2)  # activations 0.9, 0.1, 0.1; the label is 1
+    config = losses.Config(kind="spread", margin_steps=10)
+    advance, state = make(network, loss=config)
+    advance = jax.jit(advance)
+    for at, margin in ((0, 0.2), (5, 0.55), (10, 0.9), (50, 0.9)):
+        now = state._replace(step=jnp.asarray(at, jnp.int32))
+        _, metrics = advance(now, *on_device(flat_images([10, 20])))
+        expected = (margin + 0.8) ** 2 + margin**2
+        assert float(metrics["classification_loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cross_entropy_is_of_the_logits_where_the_network_has_them() -> None:
+    config, images = losses.Config(kind="cross_entropy"), jnp.zeros((2, 3, 3, 1))
+    logits = jnp.array([[2.0, 0.0], [0.0, 0.0]])
+    for given, x in ((logits, 2.0), (None, 0.5)):
+        found, _ = step.example_losses(
+            output(None)._replace(logits=given), images, jnp.eye(2), config
+        )
+        assert float(found[0]) == pytest.approx(math.log(1 + math.exp(-x)), rel=1e-5)
+
+
 def test_without_a_decoder_the_reconstruction_loss_is_zero() -> None:
     images = jnp.zeros((2, 3, 3, 1))
     _, reconstruction = step.example_losses(output(None), images, jnp.eye(2), losses.Config())
