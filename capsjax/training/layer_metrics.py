@@ -34,7 +34,7 @@ def gradient_norms(gradients: Any) -> dict[str, Array]:
         keys = [getattr(key, "key", getattr(key, "name", getattr(key, "idx", ""))) for key in path]
         listed = len(keys) > 1 and isinstance(keys[1], int)
         parts.setdefault(f"{keys[0]}.{keys[1]}" if listed else str(keys[0]), []).append(leaf)
-    return {f"gradient_norm/{name}": optax.global_norm(leaves) for name, leaves in parts.items()}
+    return {f"gradient_norm/{name}": optax.tree.norm(leaves) for name, leaves in parts.items()}
 
 
 def routed_metrics(routed: Sequence[Routed]) -> dict[str, Array]:
