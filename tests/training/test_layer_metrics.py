@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from capsjax.models import capsnet
+from capsjax.routing import dynamic
 from capsjax.training import Config, fit, layer_metrics
 from capsjax.types import Routed
 from tests.training.small import digits
@@ -67,12 +68,14 @@ def test_stacked_capsule_layers_train_and_show_their_metrics(depth: int) -> None
         hidden=(6,) * (depth - 1),
         class_dim=4,
         decoder=False,
+        routing=dynamic.Config(num_iterations=2),
     )
     network = capsnet.Network(
-        config, image_shape=(28, 28, 1), num_classes=10, rngs=nnx.Rngs(params=0)
+        config, image_shape=(14, 14, 1), num_classes=10, rngs=nnx.Rngs(params=0)
     )
     training = Config(epochs=1, batch_size=16, validation=16, layer_metrics=True, shift=0)
-    result = fit(network, digits(80), training)
+    real = digits(80)
+    result = fit(network, {**real, "image": real["image"][:, ::2, ::2]}, training)
     steps = [entry for entry in result.history if entry["split"] == "train"]
     assert len(steps) == 4
     parts = ["convolution", "primary", *(f"hidden.{k}" for k in range(depth - 1)), "classes"]
