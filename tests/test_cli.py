@@ -1,8 +1,10 @@
 """The commands: what they print and write, and one clear line for every bad input."""
 
+import dataclasses
 import gc
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -14,15 +16,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 import capsjax
-from capsjax import data
+from capsjax import data, models
 from capsjax.cli import dispatch
-from capsjax.data import mnist
+from capsjax.data import made, mnist
+from capsjax.models import Model
 from capsjax.training import run
+from capsjax.types import Output
 from tests.data import archives
 from tests.training.small import (
     cache_environment,
@@ -290,8 +296,9 @@ def test_help_of_train_names_every_choice(capsjax_command: Command) -> None:
     for name in (
         "--model", "--dataset", "--workdir", "--preset", "--epochs", "--batch-size",
         "--learning-rate", "--schedule", "--seed", "--validation", "--limit", "--shift",
-        "--precision", "--checkpoint-every", "--loss.reduction", "--model.features",
-        "--model.semantics", "--routing", "--routing.num-iterations", "--routing.leaky",
+        "--precision", "--checkpoint-every", "--recipe", "--weight-decay", "--gradient-clip",
+        "--layer-metrics", "--loss.kind", "--loss.margin-steps", "--loss.reduction",
+        "--model.features", "--model.semantics", "--routing", "--routing.num-iterations", "--routing.leaky",
     ):  # fmt: skip
         assert name in said, name
 
@@ -483,6 +490,162 @@ def test_a_run_with_another_routing_is_refused_with_the_difference_named(
     assert (by_em / "config.json").read_bytes() == before
 
 
+# Two digits in an image
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run on MultiMNIST, made of a few digits."""
+    workdir = tmp_path_factory.mktemp("pairs") / "run"
+    base = {"train": digits(60), "test": digits(24, "test")}
+    whole = data.find("multi_mnist")
+    few = dataclasses.replace(
+        whole,
+        sizes={"train": 60, "test": 24},
+        base=base.__getitem__,
+        read=lambda split: made.sample(whole.made._replace(seed=1), base[split]),
+    )
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        compiled_once(tmp_path_factory.getbasetemp() / "compiled"),
+    ):
+        patch.setitem(data.DATASETS, "multi_mnist", lambda: few)
+        arguments = [*SMALL, "--limit", "40", "--dataset", "multi_mnist", "--layer-metrics"]
+        assert dispatch(["train", *arguments, "--workdir", str(workdir)]) == 0
+        yield workdir
+
+
+def test_two_digits_train_to_a_whole_run_directory(pairs: Path) -> None:
+    summary = json.loads((pairs / "summary.json").read_text())
+    assert summary["settings"]["classes_per_image"] == 2
+    assert summary["test_images"] == 24
+    assert 0 <= summary["test_digit_error"] <= summary["test_error"] <= 1
+    # Of the pictures only the confusion matrix has no meaning.
+    drawn = sorted(path.stem for path in (pairs / "figures").glob("*.png"))
+    assert drawn == ["learning_curves", "mistakes", "reconstructions"]
+    [first, *_] = (pairs / "metrics.jsonl").read_text().splitlines()
+    assert {"gradient_norm/classes", "dead_share/0", "activation_p95/0"} <= set(json.loads(first))
+
+
+def test_two_digits_are_evaluated_by_sets_and_one_by_one(
+    pairs: Path, capsjax_command: Command
+) -> None:
+    summary = json.loads((pairs / "summary.json").read_text())
+    said = capsjax_command("evaluate", pairs, "--json")
+    assert (said.status, said.err) == (0, "")
+    found = json.loads(said.out)
+    assert found["confusion"] is None
+    assert (found["error"], found["digit_error"]) == (
+        summary["test_error"],
+        summary["test_digit_error"],
+    )
+    first, second, _, header, *rows = capsjax_command("evaluate", pairs).out.splitlines()
+    assert f"{found['error']:.2%}" in first
+    assert second == f"{found['digit_error']:.2%} of all single digits missed"
+    assert header.split() == ["class", "images", "error"]
+    assert sum(int(row.split()[1]) for row in rows) == 48
+
+
+def test_two_digits_of_an_image_file_are_named(
+    pairs: Path, tmp_path: Path, capsjax_command: Command
+) -> None:
+    picture = data.find("multi_mnist").load("test")["image"][0, ..., 0]
+    Image.fromarray(picture).save(tmp_path / "pair.png")
+    [row] = json.loads(capsjax_command("predict", pairs, tmp_path / "pair.png", "--json").out)
+    best = sorted(row["activations"], key=lambda name: -row["activations"][name])[:2]
+    assert row["class"] == best
+    assert row["activation"] == [row["activations"][name] for name in best]
+    table = capsjax_command("predict", pairs, tmp_path / "pair.png").out.splitlines()
+    assert table[1].split()[1:3] == best
+
+
+# Networks without capsules
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainConfig:
+    width: int = 4
+
+
+class Plain(nnx.Module):
+    """One linear map of all pixels."""
+
+    def __init__(self, config: PlainConfig, *, image_shape: Any, num_classes: int, rngs: nnx.Rngs):
+        self.config, self.image_shape, self.num_classes = config, image_shape, num_classes
+        self.linear = nnx.Linear(math.prod(image_shape), num_classes, rngs=rngs)
+
+    def __call__(self, images: Any, targets: Any = None, **options: Any) -> Output:
+        logits = self.linear(images.reshape(len(images), -1))
+        return Output(None, jax.nn.softmax(logits), None, (), logits)
+
+
+PLAIN = Model(
+    Plain, PlainConfig(), "a test", (), training={"loss": {"kind": "cross_entropy"}, "shift": 0}
+)
+
+
+def test_a_network_without_a_routing_has_no_options_for_one(
+    few: Path,
+    tmp_path: Path,
+    capsjax_command: Command,
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(models.MODELS, "plain", PLAIN)
+    shown = capsjax_command("train", "--model", "plain", "--help").out
+    assert "--model.width" in shown
+    assert "--routing" not in shown
+    for words in (["--routing", "em"], ["--routing.num-iterations", "3"], ["--routing=em"]):
+        said = refused("train", "--model", "plain", *words)
+        assert f"plain has no capsules to route: leave {words[0]} out" in said
+    workdir = tmp_path / "run"
+    options = ["--model.width", 3, "--epochs", 30, "--batch-size", 20, "--validation", 20]
+    said = capsjax_command(
+        "train", "--model", "plain", "--dataset", few, *options, "--workdir", workdir,
+        "--learning-rate", 0.01, "--weight-decay", 0.001, "--gradient-clip", 5,
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    settings = capsjax.load(workdir).settings
+    assert settings.model_config == PlainConfig(3)
+    assert (settings.training.loss.kind, settings.training.shift) == ("cross_entropy", 0)
+    assert (settings.training.weight_decay, settings.training.gradient_clip) == (0.001, 5.0)
+    history = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    train = [entry["loss"] for entry in history if entry["split"] == "train"]
+    assert train[-1] < 0.3 * train[0]
+    assert not (workdir / "figures" / "reconstructions.png").exists()
+
+
+# Recipes
+
+
+def test_a_recipe_is_trained_tested_and_predicted_with(
+    few: Path,
+    pictures: list[Path],
+    tmp_path: Path,
+    capsjax_command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(models.MODELS, "plain", PLAIN)
+    workdir = tmp_path / "run"
+    said = capsjax_command(
+        "train", "--model", "plain", "--dataset", few, "--recipe", "translated_mnist_sabour",
+        "--epochs", 1, "--batch-size", 20, "--validation", 20, "--workdir", workdir,
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    summary = json.loads((workdir / "summary.json").read_text())
+    settings = summary["settings"]
+    assert (settings["image_shape"], settings["data_shape"]) == ([40, 40, 1], [28, 28, 1])
+    found = json.loads(capsjax_command("evaluate", workdir, "--json").out)
+    assert found["error"] == summary["test_error"]
+    rows = json.loads(capsjax_command("predict", workdir, *pictures, "--json").out)
+    # By hand: 6 dark pixels on every side of the digits, to [0, 1].
+    images = np.pad(digits(5, "test")["image"], ((0, 0), (6, 6), (6, 6), (0, 0))) / 255
+    network: Any = capsjax.load(workdir).model
+    expected = network(images.astype(np.float32)).activations
+    for row, activations in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(list(row["activations"].values()), activations, rtol=1e-4)
+
+
 OWN = """
 from dataclasses import dataclass
 
@@ -618,7 +781,13 @@ BAD_WORDS = {
     "models --jsn": ["--jsn"],
     "routings --jsn": ["--jsn"],
     "routings em": ["em"],
-    "train --dataset multi_mnist --workdir w": ["multi_mnist shows 2 classes in every image"],
+    "train --dataset multi_mnist --recipe mnist_sabour": ["'mnist_sabour'", "made anew"],
+    "train --recipe cifar10_sabour": ["28x28", "'cifar10_sabour'", "32x32"],
+    "train --recipe cifar": ["unknown recipe 'cifar'", "cifar10_sabour"],
+    "train --weight-decay -1": ["weight_decay is -1"],
+    "train --gradient-clip 0": ["gradient_clip is 0"],
+    "train --loss.kind hinge": ["'hinge'", "spread"],
+    "train --loss.margin-steps 0": ["margin_steps is 0"],
     "train --dataset kmnist --feed disk": ["disk"],
     "datasets extra": ["extra"],
     "datasets prepare": ["as listed by capsjax datasets"],

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 from capsjax import data, figures, models, routing
@@ -26,17 +28,22 @@ def train(arguments: Sequence[str]) -> None:
     first.add_argument("--routing", nargs="?")
     chosen, _ = first.parse_known_args(arguments)
     model = models.find(chosen.model)
+    routed = [word for word in arguments if re.match(r"--routing\b", word)]
+    if routed and not hasattr(model.config, "routing"):
+        raise ValueError(
+            f"{chosen.model} has no capsules to route: leave {routed[0]} out, or choose another "
+            "--model"
+        )
     kind = _train_options(model, chosen.preset, chosen.routing)
     options: Any = parse(kind, arguments, "capsjax train")
     dataset = data.find(options.dataset)
     named = options.dataset in data.names()
-    settings = run.Settings(
+    settings = run.settings_for(
+        dataset,
+        name=options.dataset if named else str(Path(options.dataset).resolve()),
         model=options.model,
-        dataset=options.dataset if named else str(Path(options.dataset).resolve()),
         model_config=_model_config(model, options),
         training=options.training,
-        image_shape=dataset.image_shape,
-        class_names=dataset.class_names,
     )
     workdir = options.workdir or Path("runs") / f"{options.model}-{Path(options.dataset).stem}"
     summary = run.finished(workdir, settings)
@@ -54,12 +61,17 @@ def train(arguments: Sequence[str]) -> None:
             draw=partial(_draw, workdir / "figures", dataset),
         )
     low, high = summary["test_error_interval_95"]
+    several = (
+        f"; {summary['test_digit_error']:.2%} of all single digits missed"
+        if "test_digit_error" in summary
+        else ""
+    )
     print(
         f"{summary['parameters']:,} parameters, {summary['steps']:,} steps in "
         f"{summary['seconds']:.0f} s ({summary['images_per_second']:.0f} images/s)\n"
         f"validation error {summary['validation_error']:.2%}\n"
         f"test error {summary['test_error']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
-        f"{summary['test_errors']} of {summary['test_images']:,})\n"
+        f"{summary['test_errors']} of {summary['test_images']:,}){several}\n"
         f"summary in {workdir / 'summary.json'}, pictures in {workdir / 'figures'}"
     )
 
@@ -78,10 +90,6 @@ def _train_options(model: models.Model, preset: str | None, routing_name: str | 
     model_type: Any = without(type(model.config), "routing")
     fields = [field.name for field in dataclasses.fields(model_type)]
     model_defaults = model_type(**{name: getattr(model.config, name) for name in fields})
-    routing_defaults = (
-        model.config.routing if routing_name is None else routing.config_of(routing_name)
-    )
-    routing_type: Any = type(routing_defaults)
 
     @dataclass(frozen=True)
     class Train:
@@ -100,12 +108,23 @@ def _train_options(model: models.Model, preset: str | None, routing_name: str | 
         """training images: held on the device, streamed from the host, or held if they fit"""
         training: Annotated[loop.Config, tyro.conf.arg(name="")] = training_config
         model_config: Annotated[model_type, tyro.conf.arg(name="model")] = model_defaults
+
+    if not hasattr(model.config, "routing"):
+        return Train
+    routing_defaults = (
+        model.config.routing if routing_name is None else routing.config_of(routing_name)
+    )
+    routing_type: Any = type(routing_defaults)
+
+    @dataclass(frozen=True)
+    class TrainRouted(Train):
         routing: str = routing.name_of(routing_defaults)
         """routing algorithm, as listed by capsjax routings, or package.module of your own"""
         routing_config: Annotated[routing_type, tyro.conf.arg(name="routing")] = routing_defaults
         """choices of the routing algorithm"""
 
-    return Train
+    TrainRouted.__doc__ = Train.__doc__
+    return TrainRouted
 
 
 def _training_config(model: models.Model, preset: str | None) -> loop.Config:
@@ -121,15 +140,21 @@ def _draw(folder: Path, dataset: data.Dataset, result: loop.Result, evaluation: 
     pictures = {
         "learning_curves": figures.learning_curves(result.history),
         "mistakes": figures.mistakes(test["image"], test["label"], prediction.activations, names),
-        "confusion": figures.confusion(evaluation.confusion, names),
     }
+    if evaluation.confusion is not None:
+        pictures["confusion"] = figures.confusion(evaluation.confusion, names)
     if prediction.reconstructions is not None:
         few = slice(0, 12)
         pictures["reconstructions"] = figures.reconstructions(
             test["image"][few],
             prediction.reconstructions[few],
-            [names[label] for label in test["label"][few]],
-            [names[label] for label in prediction.labels[few]],
+            [_name(names, label) for label in test["label"][few]],
+            [_name(names, label) for label in prediction.labels[few]],
         )
     for name, figure in pictures.items():
         figure.savefig(folder / f"{name}.png", dpi=150)
+
+
+def _name(names: Sequence[str], label: Any) -> str:
+    """Of one class, or of several in the order of their numbers."""
+    return " ".join(names[number] for number in sorted(np.atleast_1d(label)))

@@ -45,10 +45,11 @@ def evaluate(arguments: Sequence[str]) -> None:
     trained = run.load(options.run)
     name = options.dataset or trained.settings.dataset
     dataset = data.find(name)
-    if dataset.image_shape != trained.settings.image_shape:
+    shape = trained.settings.shape_of_data
+    if dataset.image_shape != shape:
         raise ValueError(
             f"images of {name} have shape {dataset.image_shape}, the network of {options.run} "
-            f"takes {trained.settings.image_shape}: bring them to that size first"
+            f"takes {shape}: bring them to that size first"
         )
     names = trained.settings.class_names
     if any(ours != theirs for ours, theirs in zip(names, dataset.class_names, strict=False)):
@@ -59,6 +60,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         )
     evaluation = trained.evaluate(dataset.load(options.split))
     low, high = evaluation.interval
+    matrix = evaluation.confusion
     if options.json:
         print_json(
             {
@@ -67,25 +69,28 @@ def evaluate(arguments: Sequence[str]) -> None:
                 "error": evaluation.error,
                 "error_interval_95": [low, high],
                 "errors": evaluation.errors,
+                "digit_error": evaluation.digit_error,
                 "images": evaluation.total,
                 "class_errors": dict(zip(names, evaluation.class_errors, strict=True)),
-                "confusion": evaluation.confusion.tolist(),
+                "confusion": None if matrix is None else matrix.tolist(),
             }
         )
         return
     print(
         f"{name}, {options.split}: error {evaluation.error:.2%} (95 % interval {low:.2%} to "
-        f"{high:.2%}, {evaluation.errors} of {evaluation.total:,})\n"
+        f"{high:.2%}, {evaluation.errors} of {evaluation.total:,})"
     )
-    counts = evaluation.confusion.sum(1)
+    if matrix is None:
+        print(f"{evaluation.digit_error:.2%} of all single digits missed")
+    print()
     table(
-        ("class", "images", "error", *(f"as {other}" for other in names)),
+        ("class", "images", "error", *(f"as {other}" for other in names if matrix is not None)),
         [
             (
                 label,
-                str(counts[row]),
+                str(evaluation.shown[row]),
                 "-" if error is None else f"{error:.2%}",
-                *map(str, evaluation.confusion[row]),
+                *map(str, () if matrix is None else matrix[row]),
             )
             for row, (label, error) in enumerate(zip(names, evaluation.class_errors, strict=True))
         ],
@@ -98,7 +103,7 @@ def predict(arguments: Sequence[str]) -> None:
     if not options.images:
         raise ValueError("no image given, expected: capsjax predict RUN IMAGE...")
     trained = run.load(options.run)
-    height, width, channels = trained.settings.image_shape
+    height, width, channels = trained.settings.shape_of_data
     images = []
     for path in options.images:
         image = files.read_image(path, channels=channels)
@@ -110,21 +115,27 @@ def predict(arguments: Sequence[str]) -> None:
         images.append(image)
     prediction = trained.predict(np.stack(images))
     names = trained.settings.class_names
+    found = list(zip(options.images, prediction.labels, prediction.activations, strict=True))
     rows = [
         {
             "image": str(path),
-            "class": names[label],
-            "activation": float(activations[label]),
+            "class": names[label] if label.ndim == 0 else [names[each] for each in label],
+            "activation": activations[label].tolist(),
             "activations": dict(zip(names, map(float, activations), strict=True)),
         }
-        for path, label, activations in zip(
-            options.images, prediction.labels, prediction.activations, strict=True
-        )
+        for path, label, activations in found
     ]
     if options.json:
         print_json(rows)
     else:
         table(
             ("image", "class", "activation"),
-            [(row["image"], row["class"], f"{row['activation']:.3f}") for row in rows],
+            [
+                (
+                    str(path),
+                    " ".join(names[each] for each in np.atleast_1d(label)),
+                    " ".join(f"{activations[each]:.3f}" for each in np.atleast_1d(label)),
+                )
+                for path, label, activations in found
+            ],
         )

@@ -44,6 +44,7 @@ class Dataset:
             examples would not do; None takes these.
         made: how training makes new pictures in every epoch, if it does.
         base: reads the images that they are made of.
+        classes_per_image: how many different classes every image shows.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Dataset:
     divide: Callable[[Arrays], tuple[Arrays, Arrays]] | None = field(default=None, repr=False)
     made: Made | None = field(default=None, repr=False)
     base: Callable[[str], Arrays] | None = field(default=None, repr=False)
+    classes_per_image: int = 1
 
     @property
     def num_classes(self) -> int:
@@ -72,7 +74,8 @@ class Dataset:
 
         Returns:
             ``{"image": uint8 [N, H, W, C], "label": int32 [N]}``, and the factors that the data set
-            has, each with an axis of N in front.
+            has, each with an axis of N in front. Where an image shows k classes, ``label`` is
+            ``[N, k]``, and ``sources`` uint8 ``[N, k, H, W, C]`` may show each of them alone.
 
         Raises:
             ValueError: there is no such split, or a file is corrupt.
@@ -85,19 +88,21 @@ class Dataset:
         return self.read(split)
 
 
-def check_arrays(arrays: Mapping[str, np.ndarray], *, where: str) -> Arrays:
+def check_arrays(arrays: Mapping[str, np.ndarray], *, where: str, several: bool = False) -> Arrays:
     """Images and labels in the one form that the library uses, or a clear error.
 
     Args:
         arrays: ``image`` uint8 ``[N, H, W]`` or ``[N, H, W, C]`` and ``label`` integer ``[N]``.
         where: named in an error.
+        several: also take ``label`` ``[N, k]``, k different classes of each image, and with it
+            ``sources`` uint8 ``[N, k, H, W, C]``, each of them alone.
 
     Returns:
-        ``{"image": uint8 [N, H, W, C], "label": int32 [N]}``.
+        ``{"image": uint8 [N, H, W, C], "label": int32 [N]}``, or ``[N, k]`` and the sources.
 
     Raises:
-        ValueError: a key is missing, a shape or dtype is wrong, there are no images, or a label is
-            negative.
+        ValueError: a key is missing, a shape or dtype is wrong, there are no images, a label is
+            negative, or an image has one twice.
     """
     missing = [key for key in ("image", "label") if key not in arrays]
     if missing:
@@ -111,7 +116,8 @@ def check_arrays(arrays: Mapping[str, np.ndarray], *, where: str) -> Arrays:
             f"{where} has images {image.dtype} {image.shape}, expected uint8 [N, H, W] or "
             "[N, H, W, C] with pixels from 0 to 255, and at least one image"
         )
-    if label.shape != image.shape[:1] or not np.issubdtype(label.dtype, np.integer):
+    each = label[:, 0] if several and label.ndim == 2 and label.shape[1] else label
+    if each.shape != image.shape[:1] or not np.issubdtype(label.dtype, np.integer):
         raise ValueError(
             f"{where} has labels {label.dtype} {label.shape} for {len(image)} images, expected one "
             f"integer per image, shape ({len(image)},)"
@@ -121,4 +127,26 @@ def check_arrays(arrays: Mapping[str, np.ndarray], *, where: str) -> Arrays:
             f"{where} has labels from {label.min()} to {label.max()}, expected 0, 1, 2, ... "
             "counting the classes from 0"
         )
-    return {"image": image, "label": label.astype(np.int32)}
+    checked = {"image": image, "label": label.astype(np.int32)}
+    if label.ndim == 2:
+        checked.update(_check_several(arrays, checked, where))
+    return checked
+
+
+def _check_several(arrays: Mapping[str, np.ndarray], checked: Arrays, where: str) -> Arrays:
+    """The sources of images that show several classes, if there are any."""
+    image, label = checked["image"], checked["label"]
+    if (np.diff(np.sort(label, axis=1), axis=1) == 0).any():
+        raise ValueError(
+            f"{where} has images with the same label twice, expected {label.shape[1]} different "
+            "classes in each"
+        )
+    if "sources" not in arrays:
+        return {}
+    sources, expected = np.asarray(arrays["sources"]), (*label.shape, *image.shape[1:])
+    if sources.shape != expected or sources.dtype != np.uint8:
+        raise ValueError(
+            f"{where} has sources {sources.dtype} {sources.shape}, expected uint8 {expected}: each "
+            "class of an image alone"
+        )
+    return {"sources": sources}

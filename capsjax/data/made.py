@@ -22,7 +22,7 @@ _SIZES = {"train": 55_000, "validation": 5_000, "test": 10_000}
 def multi(config: multi_mnist.Config = multi_mnist.PAPER) -> Dataset:
     """MultiMNIST: ``label`` is int32 ``[N, 2]``, ``sources`` holds both digits alone."""
     made = Made(multi_mnist.example, config, _SEEDS["train"], multi_mnist.prepare)
-    return _dataset("multi_mnist", made, multi_mnist.SOURCE, 28 + 2 * config.pad)
+    return _dataset("multi_mnist", made, multi_mnist.SOURCE, 28 + 2 * config.pad, classes=2)
 
 
 def affine(config: affine_mnist.Config = affine_mnist.Config()) -> Dataset:
@@ -43,7 +43,7 @@ def rotated(config: rotated_mnist.Config = rotated_mnist.Config()) -> Dataset:
     return _dataset("rotated_mnist", made, rotated_mnist.SOURCE, 28)
 
 
-def _dataset(name: str, made: Made, source: str, side: int) -> Dataset:
+def _dataset(name: str, made: Made, source: str, side: int, classes: int = 1) -> Dataset:
     return Dataset(
         name=name,
         image_shape=(side, side, 1),
@@ -55,6 +55,7 @@ def _dataset(name: str, made: Made, source: str, side: int) -> Dataset:
         read=partial(_read, made),
         made=made,
         base=mnist.read,
+        classes_per_image=classes,
     )
 
 

@@ -18,6 +18,8 @@ from capsjax.data import augment, colour
 # Official code of Sabour 2017 and Hinton 2018, on pixels from 0 to 255.
 _BRIGHTNESS, _CONTRAST = 63.0, (0.2, 1.8)
 _CIFAR_CROP, _NORB_SIZE, _NORB_CROP = (24, 24), (48, 48), (32, 32)
+# Of the data sets' own images; half-size smallNORB is what the first step would make of it.
+_MNIST_SIZES, _CIFAR_SIZES, _NORB_SIZES = ((28, 28),), ((32, 32),), ((96, 96), _NORB_SIZE)
 # Pixels; the official code calls them shift and pad.
 _MNIST_SHIFT, _TRANSLATED_SHIFT, _TRANSLATED_PAD = 2, 6, 6
 
@@ -31,12 +33,14 @@ class Recipe:
         test: ``image uint8 [H, W, C] -> float32 [*size, C]``, without randomness.
         size: rows and columns of the result.
         source: where it is specified, and what differs here.
+        takes: rows and columns of the images that it is made for.
     """
 
     train: Callable[[Array, Array], Array]
     test: Callable[[Array], Array]
     size: tuple[int, int]
     source: str
+    takes: tuple[tuple[int, int], ...]
 
 
 def find(name: str) -> Recipe:
@@ -59,6 +63,33 @@ def find(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}, expected one of: {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def shape_after(name: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Shape of the images that a recipe makes of a data set's.
+
+    Args:
+        name: a key of ``RECIPES``.
+        image_shape: height, width and channels of the data set's images.
+
+    Returns:
+        The recipe's rows and columns, and the channels.
+
+    Raises:
+        ValueError: there is no such recipe, or it is not made for images of this size.
+
+    Example:
+        >>> shape_after("cifar10_sabour", (32, 32, 3))
+        (24, 24, 3)
+    """
+    recipe = find(name)
+    if image_shape[:2] not in recipe.takes:
+        sizes = " or ".join(f"{height}x{width}" for height, width in recipe.takes)
+        raise ValueError(
+            f"images are {image_shape[0]}x{image_shape[1]}, recipe {name!r} is made for {sizes}: "
+            "use it on its own data set, or leave recipe at None"
+        )
+    return (*recipe.size, image_shape[2])
 
 
 def _train_mnist(key: Array, image: Array) -> Array:
@@ -119,6 +150,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             augment.to_unit_interval,
             (28, 28),
             "Sabour, Frosst and Hinton 2017, section 5: shifts up to 2 pixels, none in testing",
+            _MNIST_SIZES,
         ),
         "translated_mnist_sabour": Recipe(
             _train_translated,
@@ -126,6 +158,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             (40, 40),
             "Sabour, Frosst and Hinton 2017, section 5.2 and official code (pad 6, shift 6): what "
             "affNIST is tested after; in testing the digit is in the middle",
+            _MNIST_SIZES,
         ),
         "cifar10_sabour": Recipe(
             _train_cifar,
@@ -133,6 +166,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             _CIFAR_CROP,
             "Sabour, Frosst and Hinton 2017, official code: random 24x24 crop, mirroring, "
             "brightness, contrast, standardisation; central crop in testing",
+            _CIFAR_SIZES,
         ),
         "smallnorb_sabour": Recipe(
             _train_jittered_norb,
@@ -140,6 +174,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             _NORB_CROP,
             "Sabour, Frosst and Hinton 2017, official code: brightness, contrast, random 32x32 "
             f"crop, standardisation; central crop in testing; {_RESIZED}",
+            _NORB_SIZES,
         ),
         "smallnorb_hinton": Recipe(
             _train_jittered_norb,
@@ -147,6 +182,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             _NORB_CROP,
             "Hinton, Sabour and Frosst 2018, section 4, in the order of the official code: as "
             f"smallnorb_sabour; {_RESIZED}",
+            _NORB_SIZES,
         ),
         "smallnorb_vb": Recipe(
             partial(_train_norb, jitter=False),
@@ -154,6 +190,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             _NORB_CROP,
             "Ribeiro, Leontidis and Kollias 2020, official code's defaults: random 32x32 crop and "
             "standardisation, no change of brightness or contrast; central crop in testing",
+            _NORB_SIZES,
         ),
     }
 )

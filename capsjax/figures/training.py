@@ -74,24 +74,29 @@ def reconstructions(
 
     Args:
         images: uint8 ``[N, H, W, C]`` from 0 to 255.
-        reconstructed: float ``[N, H, W, C]`` from 0 to 1.
+        reconstructed: float ``[N, H, W, C]`` from 0 to 1, or ``[N, k, H, W, C]``, k of each image,
+            one below the other.
         labels: names of the true classes.
         predictions: names of the predicted classes; a wrong one is red.
 
     Returns:
-        A figure of two rows of N axes.
+        A figure of two rows of N axes, or of 1 + k.
     """
     count = len(images)
-    figure = Figure(figsize=(0.95 * count, 2.6), layout="constrained")
-    axes = figure.subplots(2, count, squeeze=False)
+    each = reconstructed[:, None] if reconstructed.ndim == 4 else reconstructed
+    rows = 1 + each.shape[1]
+    figure = Figure(figsize=(0.95 * count, 1.1 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, count, squeeze=False)
     for column in range(count):
         wrong = labels[column] != predictions[column]
         title = f"{labels[column]} as {predictions[column]}" if wrong else labels[column]
         draw_image(axes[0, column], images[column] / 255)
-        draw_image(axes[1, column], reconstructed[column])
+        for row in range(1, rows):
+            draw_image(axes[row, column], each[column, row - 1])
         axes[0, column].set_title(title, fontsize=9, color=RED if wrong else "black")
     axes[0, 0].set_ylabel("image")
-    axes[1, 0].set_ylabel("reconstruction")
+    for row in range(1, rows):
+        axes[row, 0].set_ylabel("reconstruction")
     return figure
 
 
@@ -107,17 +112,20 @@ def mistakes(
 
     Args:
         images: uint8 ``[N, H, W, C]``.
-        labels: integer ``[N]``, true classes.
-        activations: float ``[N, classes]``; the largest is the prediction.
+        labels: integer ``[N]``, true classes, or ``[N, k]``, k of each image.
+        activations: float ``[N, classes]``; the largest is the prediction, or the k largest are.
         names: of the classes.
         most: show at most so many.
 
     Returns:
         A figure; one that says so if there is no mistake.
     """
-    predictions = activations.argmax(1)
-    wrong = np.flatnonzero(predictions != labels)
-    wrong = wrong[np.argsort(-activations[wrong].max(1), kind="stable")][:most]
+    several = np.sort(labels.reshape(len(labels), -1))
+    order = np.argsort(-activations, axis=1, kind="stable")
+    predictions = np.sort(order[:, : several.shape[1]])
+    wrong = np.flatnonzero((predictions != several).any(1))
+    sureness = np.take_along_axis(activations, predictions, axis=1).mean(1)
+    wrong = wrong[np.argsort(-sureness[wrong], kind="stable")][:most]
     columns = 8
     rows = max(1, -(-len(wrong) // columns))
     figure = Figure(figsize=(1.3 * columns, 1.75 * rows + 0.4), layout="constrained")
@@ -126,12 +134,12 @@ def mistakes(
     for axis in axes:
         axis.axis("off")
     for axis, index in zip(axes, wrong, strict=False):
-        label, prediction = labels[index], predictions[index]
         draw_image(axis, images[index] / 255)
+        said = [[names[n] for n in which[index]] for which in (several, predictions)]
+        # Of several classes in an image, their mean.
+        both = [activations[index, which[index]].mean() for which in (several, predictions)]
         axis.set_title(
-            f"{names[label]} as {names[prediction]}\n"
-            f"{activations[index, label]:.2f}, {activations[index, prediction]:.2f}",
-            fontsize=9,
+            f"{' '.join(said[0])} as {' '.join(said[1])}\n{both[0]:.2f}, {both[1]:.2f}", fontsize=9
         )
     if not len(wrong):
         axes[0].text(0, 0.5, "no mistakes", fontsize=12)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from capsjax.data import recipes
 from capsjax.training import losses
 from capsjax.training.step import Schedule
 
@@ -16,7 +17,7 @@ class Config:
 
     Attributes:
         epochs: passes over the training images; more of them continue a finished run (the cosine
-            schedule is then that of the longer run).
+            schedule, and a spread loss's margin, are then those of the longer run).
         batch_size: images of a step; the last, incomplete batch of an epoch is left out (the order
             is new in every epoch).
         learning_rate: Adam's largest one; None is the schedule's own: 0.001 for "recipe", as in the
@@ -29,8 +30,15 @@ class Config:
         limit: train on the first so many images only; None takes all but the validation images.
         shift: largest random shift of a training image in pixels, in each direction; pictures that
             are made anew are not shifted on top of that.
+        recipe: what a paper does to its images, a name in ``data.recipes``, instead of the shift;
+            data sets whose pictures are made anew take none.
         precision: of matrix products: "default", "high" or "highest", as JAX names them.
         checkpoint_every: steps between checkpoints (an epoch's end always has one).
+        weight_decay: times every parameter of two axes or more (not biases and scales), added to
+            its gradient: the L2 penalty of half this weight.
+        gradient_clip: largest norm of the whole gradient, which is shortened to it; None leaves it.
+        layer_metrics: also log of every layer the norm of its gradient, and of every routed one the
+            share of dead capsules and how active its capsules are.
         loss: choices of the loss.
 
     Raises:
@@ -45,8 +53,12 @@ class Config:
     validation: int = 5000
     limit: int | None = None
     shift: int = 2
+    recipe: str | None = None
     precision: Literal["default", "high", "highest"] = "default"
     checkpoint_every: int = 500
+    weight_decay: float = 0.0
+    gradient_clip: float | None = None
+    layer_metrics: bool = False
     loss: losses.Config = losses.Config()
 
     def __post_init__(self) -> None:
@@ -56,12 +68,20 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least {low}")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate is {self.learning_rate}, expected a positive number")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay is {self.weight_decay}, expected at least 0")
+        if self.gradient_clip is not None and not 0 < self.gradient_clip < math.inf:
+            raise ValueError(
+                f"gradient_clip is {self.gradient_clip}, expected a positive number or None"
+            )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, expected 0 to {2**32 - 1}")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}, expected at least 1, or None for all")
         if self.schedule not in ("recipe", "cosine"):
             raise ValueError(f"schedule is {self.schedule!r}, expected 'recipe' or 'cosine'")
+        if self.recipe is not None:
+            recipes.find(self.recipe)
         if self.precision not in ("default", "high", "highest"):
             raise ValueError(
                 f"precision is {self.precision!r}, expected 'default', 'high' or 'highest'"

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from capsjax.data import Arrays, augment, check_arrays
+from capsjax.data import Arrays, augment, check_arrays, recipes
 from capsjax.training.metrics import confusion_matrix, wilson_interval
 from capsjax.training.step import split
 
@@ -22,10 +22,11 @@ class Prediction(NamedTuple):
     """What a network says of images.
 
     Attributes:
-        labels: int32 ``[N]``, the class of the most active capsule.
+        labels: int32 ``[N]``, the class of the most active capsule; ``[N, k]`` where k classes were
+            asked for, the most active first.
         activations: float32 ``[N, classes]``, the class capsules' activations.
-        reconstructions: float32 ``[N, H, W, C]`` in [0, 1], or None if not asked for or without a
-            decoder.
+        reconstructions: float32 ``[N, H, W, C]``, or None if not asked for or without a decoder;
+            ``[N, k, H, W, C]`` of k classes, in the order of the labels.
     """
 
     labels: np.ndarray
@@ -38,11 +39,15 @@ class Evaluation:
     """Error of a network on a data set.
 
     Attributes:
-        error: share of wrong predictions.
+        error: share of wrong predictions. Where every image shows k classes a prediction is right
+            if the k most active are these.
         interval: its 95 % Wilson interval.
         errors: number of wrong predictions.
         total: number of examples.
-        confusion: int ``[classes, classes]``, true class by predicted class.
+        shown: int ``[classes]``, how many images show each class.
+        missed: int ``[classes]``, in how many of them it was not predicted.
+        confusion: int ``[classes, classes]``, true class by predicted class; None where an image
+            shows several.
         prediction: what was predicted.
     """
 
@@ -50,37 +55,49 @@ class Evaluation:
     interval: tuple[float, float]
     errors: int
     total: int
-    confusion: np.ndarray
+    shown: np.ndarray
+    missed: np.ndarray
+    confusion: np.ndarray | None
     prediction: Prediction
 
     @property
     def class_errors(self) -> list[float | None]:
         """Error of each class; None where it has no examples."""
-        counts = self.confusion.sum(1)
-        wrong = counts - self.confusion.diagonal()
-        return [float(w / n) if n else None for w, n in zip(wrong, counts, strict=True)]
+        pairs = zip(self.missed, self.shown, strict=True)
+        return [float(missed / shown) if shown else None for missed, shown in pairs]
+
+    @property
+    def digit_error(self) -> float:
+        """Share of all labels, k of each image, that were not predicted."""
+        return float(self.missed.sum() / self.shown.sum())
 
 
 def predict(
     network: nnx.Module,
     images: np.ndarray,
     *,
+    classes_per_image: int = 1,
     reconstruct: bool = False,
     precision: str = "default",
+    recipe: str | None = None,
 ) -> Prediction:
     """Classify images.
 
     Args:
-        network: takes images ``[batch, H, W, C]`` in [0, 1], returns an ``Output``.
+        network: takes images ``[batch, H, W, C]`` in [0, 1], or what the recipe makes of them;
+            returns an ``Output``.
         images: uint8 ``[N, H, W, C]``, from 0 to 255.
-        reconstruct: also return the reconstructions.
+        classes_per_image: how many classes to name.
+        reconstruct: also return the reconstructions, one for each class named.
         precision: of matrix products, as in the training config.
+        recipe: as in the training config; its form for testing is used.
 
     Returns:
         Labels, activations, reconstructions.
 
     Raises:
-        ValueError: images of another dtype or shape than the network takes.
+        ValueError: images of another dtype or shape than the network or the recipe takes, or more
+            classes to name than there are.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
@@ -88,8 +105,12 @@ def predict(
             f"images are {images.dtype} {images.shape}, expected uint8 [N, height, width, channels]"
             " from 0 to 255, N at least 1"
         )
+    height, width, channels = images.shape[1:]
+    if recipe is not None:
+        recipes.shape_after(recipe, (height, width, channels))
+    longest = classes_per_image if reconstruct else 0
     with jax.default_matmul_precision(precision):
-        forward = make_forward(network, reconstruct=reconstruct)
+        forward = _make_forward(network, longest, recipe)
         parts = [
             forward(images[start : start + BATCH_SIZE])
             for start in range(0, len(images), BATCH_SIZE)
@@ -98,18 +119,29 @@ def predict(
     reconstructions = (
         None if parts[0][1] is None else np.concatenate([r for _, r in parts if r is not None])
     )
-    return Prediction(activations.argmax(1).astype(np.int32), activations, reconstructions)
+    return Prediction(_labels(activations, classes_per_image), activations, reconstructions)
 
 
-def make_forward(
-    network: nnx.Module, *, reconstruct: bool = False
+def _labels(activations: np.ndarray, count: int) -> np.ndarray:
+    classes = activations.shape[1]
+    if not 1 <= count <= classes:
+        raise ValueError(
+            f"classes_per_image is {count}, expected 1 to {classes}, the network's classes"
+        )
+    order = np.argsort(-activations, axis=1, kind="stable").astype(np.int32)
+    return order[:, 0] if count == 1 else order[:, :count]
+
+
+def _make_forward(
+    network: nnx.Module, longest: int, recipe: str | None
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]:
     """A function from at most ``BATCH_SIZE`` uint8 images to activations and reconstructions.
 
     A short batch is filled up with zeros, so that everything runs in one compiled shape.
     """
     graph, params, rest = split(network)
-    run = partial(_run, graph, reconstruct, params, rest)
+    prepare = augment.to_unit_interval if recipe is None else recipes.find(recipe).test
+    run = partial(_run, graph, longest, prepare, params, rest)
 
     def forward(images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         count = len(images)
@@ -124,15 +156,21 @@ def make_forward(
     return forward
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _run(
-    graph: Any, reconstruct: bool, params: Any, rest: Any, images: Array
+    graph: Any,
+    longest: int,
+    prepare: Callable[[Array], Array],
+    params: Any,
+    rest: Any,
+    images: Array,
 ) -> tuple[Array, Array | None]:
     network: Any = nnx.merge(graph, params, rest, copy=True)
     if hasattr(network, "eval"):
         network.eval()
-    output = network(augment.to_unit_interval(images))
-    return output.activations, output.reconstruction if reconstruct else None
+    options = {"longest": longest} if longest > 1 else {}
+    output = network(jax.vmap(prepare)(images), **options)
+    return output.activations, output.reconstruction if longest else None
 
 
 def evaluate(
@@ -141,14 +179,17 @@ def evaluate(
     *,
     reconstruct: bool = False,
     precision: str = "default",
+    recipe: str | None = None,
 ) -> Evaluation:
     """Error of a network on labelled images.
 
     Args:
         network: as for ``predict``.
-        data: ``image`` uint8 ``[N, H, W, C]`` and ``label`` integer ``[N]``.
+        data: ``image`` uint8 ``[N, H, W, C]`` and ``label`` integer ``[N]``, or ``[N, k]`` where
+            every image shows k classes.
         reconstruct: also keep the reconstructions.
         precision: of matrix products, as in the training config.
+        recipe: as for ``predict``.
 
     Returns:
         The error with its interval, the confusion matrix, the predictions.
@@ -156,20 +197,37 @@ def evaluate(
     Raises:
         ValueError: malformed data, or labels that the network has no class for.
     """
-    data = check_arrays(data, where="data")
-    prediction = predict(network, data["image"], reconstruct=reconstruct, precision=precision)
+    data = check_arrays(data, where="data", several=True)
+    labels = data["label"]
+    prediction = predict(
+        network,
+        data["image"],
+        classes_per_image=1 if labels.ndim == 1 else labels.shape[1],
+        reconstruct=reconstruct,
+        precision=precision,
+        recipe=recipe,
+    )
     num_classes = prediction.activations.shape[1]
-    check_labels(data["label"], num_classes)
-    errors = int((prediction.labels != data["label"]).sum())
-    confusion = confusion_matrix(
-        jnp.asarray(prediction.labels), jnp.asarray(data["label"]), num_classes
+    check_labels(labels, num_classes)
+    rows = len(labels)
+    said = prediction.labels.reshape(rows, 1, -1)
+    missed = (labels.reshape(rows, -1, 1) != said).all(2)
+    errors = int(missed.any(1).sum())
+    confusion = (
+        np.asarray(
+            confusion_matrix(jnp.asarray(prediction.labels), jnp.asarray(labels), num_classes)
+        )
+        if labels.ndim == 1
+        else None
     )
     return Evaluation(
-        error=errors / len(data["label"]),
-        interval=wilson_interval(errors, len(data["label"])),
+        error=errors / rows,
+        interval=wilson_interval(errors, rows),
         errors=errors,
-        total=len(data["label"]),
-        confusion=np.asarray(confusion),
+        total=rows,
+        shown=np.bincount(labels.ravel(), minlength=num_classes),
+        missed=np.bincount(labels.ravel()[missed.ravel()], minlength=num_classes),
+        confusion=confusion,
         prediction=prediction,
     )
 

@@ -5,10 +5,8 @@ The training set's order in an epoch and the shifts of a step are functions of (
 the device goes through the same as one that streams them.
 """
 
-import dataclasses
 import math
 import time
-import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -26,10 +24,11 @@ from capsjax.data.dataset import Made
 from capsjax.data.made import for_training, for_validation, sample
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.config import Config
-from capsjax.training.evaluation import check_labels, evaluate
+from capsjax.training.division import check_recipe, divide, fingerprint
+from capsjax.training.evaluation import evaluate
 from capsjax.training.metric_log import MetricLog
 from capsjax.training.signals import catch_signals, leave
-from capsjax.training.step import State, make_step, schedule, split
+from capsjax.training.step import State, decay, make_step, schedule, split
 
 Feed = Literal["auto", "device", "stream"]
 
@@ -84,7 +83,9 @@ def fit(
     Args:
         model: from ``capsjax.models.create``; it is left as it is.
         data: the training set, ``image`` uint8 ``[N, H, W, C]`` and ``label`` integer ``[N]``. Its
-            last ``config.validation`` images are the validation set.
+            last ``config.validation`` images are the validation set. Where every image shows k
+            classes, ``label`` is ``[N, k]``; with ``sources`` uint8 ``[N, k, H, W, C]`` each of
+            them is reconstructed by itself.
         config: choices of training.
         workdir: where ``metrics.jsonl`` and ``checkpoints/`` are kept; if it holds some, training
             goes on from the newest. None keeps nothing on disk.
@@ -108,50 +109,18 @@ def fit(
         SystemExit: SIGTERM came (code 143); the state was saved first (with a work directory).
     """
     num_classes = cast(Any, model).num_classes
-    train, held_out = _divide(data, validation, config, num_classes)
+    train, held_out = divide(data, validation, config, num_classes)
     if feed not in get_args(Feed):
         raise ValueError(f"feed is {feed!r}, expected 'auto', 'device' or 'stream'")
+    if config.recipe is not None:
+        check_recipe(config.recipe, train["image"].shape[1:], made)
     if made is not None:
         pictures = sample(for_validation(made), held_out)
-        held_out = check_arrays(pictures, where="what is made of the data")
+        held_out = check_arrays(pictures, where="what is made of the data", several=True)
         made = for_training(made, config.seed)
     stream = feed == "stream" or (feed == "auto" and made is None and not feeding.fits(train))
     fit_ = _Fit(model, num_classes, train, held_out, config, workdir, progress, made, stream)
     return fit_.run()
-
-
-def _divide(
-    data: Arrays, validation: Arrays | None, config: Config, num_classes: int
-) -> tuple[Arrays, Arrays]:
-    data = check_arrays(data, where="data")
-    check_labels(data["label"], num_classes)
-    if validation is not None:
-        validation = check_arrays(validation, where="the validation set")
-        check_labels(validation["label"], num_classes)
-        config = dataclasses.replace(config, validation=len(validation["label"]))
-        data = {key: np.concatenate([data[key], validation[key]]) for key in data}
-    count = len(data["label"]) - config.validation
-    if config.limit is not None and config.limit > count:
-        raise ValueError(
-            f"limit is {config.limit}, but {len(data['label'])} images less {config.validation} "
-            f"for validation leave {count}: lower limit or validation"
-        )
-    used = count if config.limit is None else config.limit
-    if config.limit is not None and used < config.batch_size:
-        raise ValueError(
-            f"limit is {used}, fewer than one batch of {config.batch_size}: raise limit or lower "
-            "batch_size"
-        )
-    if used < config.batch_size:
-        raise ValueError(
-            f"{len(data['label'])} images less {config.validation} for validation leave "
-            f"{max(count, 0)}, fewer than one batch of {config.batch_size}: lower validation or "
-            "batch_size"
-        )
-    return (
-        {key: value[:used] for key, value in data.items()},
-        {key: value[count:] for key, value in data.items()},
-    )
 
 
 def restore(model: nnx.Module, config: Config, checkpoints: Checkpoints, step: int) -> nnx.Module:
@@ -176,7 +145,13 @@ def restore(model: nnx.Module, config: Config, checkpoints: Checkpoints, step: i
 
 
 def _optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
-    return optax.adam(schedule(config.schedule, config.peak_learning_rate, total_steps))
+    adam = optax.adam(schedule(config.schedule, config.peak_learning_rate, total_steps))
+    before = []
+    if config.gradient_clip is not None:
+        before.append(optax.clip_by_global_norm(config.gradient_clip))
+    if config.weight_decay > 0:
+        before.append(decay(config.weight_decay))
+    return optax.chain(*before, adam) if before else adam
 
 
 class _Fit:
@@ -205,8 +180,8 @@ class _Fit:
         self.best = (params, rest)
         params, rest = jax.tree.map(jnp.copy, self.best)  # the step donates its state
         self.state = State(params, rest, optimizer.init(params), jnp.zeros((), jnp.int32))
-        fingerprint = _fingerprint(config, made, train, validation)
-        self.progress = _NO_PROGRESS._replace(fingerprint=fingerprint)
+        number = fingerprint(config, made, train, validation)
+        self.progress = _NO_PROGRESS._replace(fingerprint=number)
         step = make_step(
             self.graph,
             optimizer,
@@ -214,6 +189,9 @@ class _Fit:
             limit=0 if made is not None else config.shift,
             loss=config.loss,
             key=shift_key,
+            recipe=config.recipe,
+            layer_metrics=config.layer_metrics,
+            total_steps=self.total_steps,
         )
         self.step = jax.jit(step, donate_argnums=0)
         self.batches_from = partial(
@@ -293,7 +271,9 @@ class _Fit:
 
     def _advance(self, step: int, batch: feeding.Batch, bar: tqdm) -> None:
         """Dispatch a step; meanwhile fetch the metrics of the one before."""
-        self.state, metrics = self.step(self.state, batch["image"], batch["label"])
+        self.state, metrics = self.step(
+            self.state, batch["image"], batch["label"], batch.get("sources")
+        )
         self._fetch(bar)
         self.pending = (step + 1, metrics)
 
@@ -350,22 +330,14 @@ class _Fit:
 
     def _validate(self, step: int) -> float:
         network = nnx.merge(self.graph, self.state.params, self.state.rest, copy=True)
-        error = evaluate(network, self.validation, precision=self.config.precision).error
+        error = evaluate(
+            network,
+            self.validation,
+            precision=self.config.precision,
+            recipe=self.config.recipe,
+        ).error
         self.log.write(step, "validation", {"error": error})
         return error
-
-
-def _fingerprint(config: Config, made: Made | None, *parts: Arrays) -> np.ndarray:
-    """Number that tells one config and data from another; how many epochs does not matter."""
-    choices = repr(dataclasses.replace(config, epochs=1))
-    if made is not None:
-        choices += repr((made.example.__module__, made.config, made.seed))
-    number = zlib.crc32(choices.encode())
-    for part in parts:
-        number = zlib.crc32(repr(part["image"].shape).encode(), number)
-        number = zlib.crc32(part["image"].tobytes(), number)
-        number = zlib.crc32(part["label"].tobytes(), number)
-    return np.array(number, np.uint32)
 
 
 @jax.jit

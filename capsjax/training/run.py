@@ -3,57 +3,44 @@
 ``train`` fills one, ``load`` reads a trained network back from one.
 """
 
-import dataclasses
 import datetime
-import importlib.metadata
 import json
-import platform
-import subprocess
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 
-from capsjax import data, models, routing
+from capsjax import data, models
 from capsjax.training import loop
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import Evaluation, Prediction, check_labels, evaluate, predict
+from capsjax.training.provenance import commit, surroundings
+from capsjax.training.settings import (
+    Settings,
+    differences,
+    from_json,
+    read_settings,
+    settings_for,
+    to_json,
+)
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run directory was made with.
-
-    Attributes:
-        model: name of the network.
-        dataset: name or path of the data.
-        model_config: the network's choices.
-        training: the training's choices.
-        image_shape: height, width and channels.
-        class_names: one for each class.
-    """
-
-    model: str
-    dataset: str
-    model_config: Any
-    training: loop.Config
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-
-    def create(self) -> nnx.Module:
-        """The network with its initial parameters."""
-        return models.create(
-            self.model,
-            image_shape=self.image_shape,
-            num_classes=len(self.class_names),
-            config=self.model_config,
-            rngs=self.training.seed,
-        )
+__all__ = [
+    "Draw",
+    "Run",
+    "Settings",
+    "commit",
+    "finished",
+    "from_json",
+    "load",
+    "read_settings",
+    "settings_for",
+    "surroundings",
+    "to_json",
+    "train",
+]
 
 
 class Run(typing.NamedTuple):
@@ -65,13 +52,22 @@ class Run(typing.NamedTuple):
     def predict(self, images: np.ndarray, *, reconstruct: bool = False) -> Prediction:
         """Classify images, uint8 ``[N, H, W, C]`` from 0 to 255; see ``evaluation.predict``."""
         return predict(
-            self.model, images, reconstruct=reconstruct, precision=self.settings.training.precision
+            self.model,
+            images,
+            classes_per_image=self.settings.classes_per_image,
+            reconstruct=reconstruct,
+            precision=self.settings.training.precision,
+            recipe=self.settings.training.recipe,
         )
 
     def evaluate(self, arrays: data.Arrays, *, reconstruct: bool = False) -> Evaluation:
         """Error on labelled images; see ``evaluation.evaluate``."""
         return evaluate(
-            self.model, arrays, reconstruct=reconstruct, precision=self.settings.training.precision
+            self.model,
+            arrays,
+            reconstruct=reconstruct,
+            precision=self.settings.training.precision,
+            recipe=self.settings.training.recipe,
         )
 
 
@@ -112,18 +108,7 @@ def train(
         OSError: the disk became full or unwritable while training.
         FloatingPointError, KeyboardInterrupt, SystemExit: as ``loop.fit``.
     """
-    if dataset.made is not None and dataset.base is not None:
-        arrays, test = dataset.base("train"), dataset.load("test")
-    else:
-        arrays, test = dataset.load("train"), dataset.load("test")
-    validation = None
-    if dataset.divide is not None:
-        arrays, validation = dataset.divide(arrays)
-    if test["label"].ndim > 1:
-        raise ValueError(
-            f"{dataset.name} shows {test['label'].shape[1]} classes in every image, expected one"
-        )
-    test = data.check_arrays(test, where=f"{dataset.name}, test")
+    arrays, validation, test = _read(dataset)
     check_labels(test["label"], len(settings.class_names))
     network = settings.create()
     provenance = surroundings()
@@ -139,30 +124,53 @@ def train(
         validation=validation,
     )
     evaluation = Run(result.model, settings).evaluate(test, reconstruct=True)
+    if draw is not None:
+        draw(result, evaluation)
+    finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     summary = {
+        **_figures(settings, result, evaluation),
+        "parameters": models.count_parameters(network),
+        "command": command,
+        "finished": finished_at,
+        "settings": to_json(settings),
+        **provenance,
+    }
+    _write_json(workdir / "summary.json", summary)
+    return result, evaluation, summary
+
+
+def _read(dataset: data.Dataset) -> tuple[data.Arrays, data.Arrays | None, data.Arrays]:
+    """What is trained on, what validates it where that is not its end, what it is tested on."""
+    if dataset.made is not None and dataset.base is not None:
+        arrays = dataset.base("train")
+    else:
+        arrays = dataset.load("train")
+    validation = None
+    if dataset.divide is not None:
+        arrays, validation = dataset.divide(arrays)
+    test = data.check_arrays(dataset.load("test"), where=f"{dataset.name}, test", several=True)
+    return arrays, validation, test
+
+
+def _figures(settings: Settings, result: loop.Result, evaluation: Evaluation) -> dict[str, Any]:
+    """What a summary says of a training and of its test."""
+    several = {"test_digit_error": evaluation.digit_error}
+    return {
         "model": settings.model,
         "dataset": settings.dataset,
         "test_error": evaluation.error,
         "test_error_interval_95": evaluation.interval,
         "test_errors": evaluation.errors,
         "test_images": evaluation.total,
+        **(several if settings.classes_per_image > 1 else {}),
         "validation_error": result.validation_error,
-        "parameters": models.count_parameters(network),
         "epochs": settings.training.epochs,
         "steps": result.steps,
         "seconds": round(result.seconds, 1),
         "images_per_second": round(result.images_per_second, 1),
         "seed": settings.training.seed,
         "precision": settings.training.precision,
-        "command": command,
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "settings": to_json(settings),
-        **provenance,
     }
-    if draw is not None:
-        draw(result, evaluation)
-    _write_json(workdir / "summary.json", summary)
-    return result, evaluation, summary
 
 
 def finished(workdir: Path, settings: Settings) -> dict[str, Any] | None:
@@ -211,41 +219,6 @@ def load(workdir: str | Path) -> Run:
     return Run(result, settings)
 
 
-def read_settings(workdir: Path) -> Settings:
-    """Settings of a run directory.
-
-    Args:
-        workdir: the run directory.
-
-    Returns:
-        What ``config.json`` says.
-
-    Raises:
-        ValueError: there is none, or it does not fit this version of the library.
-    """
-    path = workdir / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{workdir} is not a run directory (it has no config.json): give a folder that "
-            "capsjax train made with --workdir"
-        )
-    try:
-        values = json.loads(path.read_text())
-        config_type = type(models.find(values["model"]).config)
-        return from_json(Settings, values, {"model_config": config_type})
-    except (
-        json.JSONDecodeError,
-        UnicodeDecodeError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise ValueError(
-            f"{path} is not a config of this version of capsjax ({error!r}); use the version that "
-            "made it, or train anew in another --workdir"
-        ) from error
-
-
 def _open(workdir: Path, settings: Settings) -> None:
     """Make a run directory, or make sure that it belongs to the same run.
 
@@ -260,10 +233,10 @@ def _open(workdir: Path, settings: Settings) -> None:
     checkpoints = workdir / "checkpoints"
     saved = checkpoints.is_dir() and any(checkpoints.iterdir())
     if (workdir / "config.json").exists():
-        differences = _differences(read_settings(workdir), settings) if saved else []
-        if differences:
+        found = differences(read_settings(workdir), settings) if saved else []
+        if found:
             raise ValueError(
-                f"{workdir} holds a run of another config ({'; '.join(differences)}): use the same "
+                f"{workdir} holds a run of another config ({'; '.join(found)}): use the same "
                 "options to continue it, or another --workdir"
             )
     elif workdir.exists() and any(item.name != "config.partial" for item in workdir.iterdir()):
@@ -280,114 +253,7 @@ def _open(workdir: Path, settings: Settings) -> None:
         ) from error
 
 
-def _differences(there: Settings, here: Settings) -> list[str]:
-    """What forbids to go on; more epochs may."""
-    found, wanted = to_json(there), to_json(here)
-    more = here.training.epochs > there.training.epochs
-    return [
-        f"{name} is {_at(found, name)!r} there and {_at(wanted, name)!r} here"
-        for name in sorted({*_names(found), *_names(wanted)})
-        if _at(found, name) != _at(wanted, name) and not (name == "training.epochs" and more)
-    ]
-
-
-def _names(values: dict[str, Any], prefix: str = "") -> list[str]:
-    names = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            names += _names(value, f"{prefix}{key}.")
-        else:
-            names.append(prefix + key)
-    return names
-
-
-def _at(values: dict[str, Any], name: str) -> Any:
-    for key in name.split("."):
-        values = values.get(key, {}) if isinstance(values, dict) else {}
-    return None if values == {} else values
-
-
 def _write_json(path: Path, values: Any) -> None:
     temporary = path.with_suffix(".partial")
     temporary.write_text(json.dumps(values, indent=2) + "\n")
     temporary.replace(path)
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON values; a routing's config with the name of its algorithm."""
-    values = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            name = {"algorithm": routing.name_of(value)} if field.name == "routing" else {}
-            values[field.name] = {**name, **to_json(value)}
-        else:
-            values[field.name] = json.loads(json.dumps(value))
-    return values
-
-
-def from_json(kind: Any, values: Any, overrides: dict[str, Any] | None = None) -> Any:
-    """A config dataclass from JSON values; the inverse of ``to_json``.
-
-    Args:
-        kind: the dataclass, or any other type of a field.
-        values: what ``to_json`` gave.
-        overrides: types of fields whose annotation says too little.
-
-    Returns:
-        An instance of ``kind``.
-
-    Raises:
-        TypeError: a field is unknown or missing.
-        ValueError: a value that the dataclass refuses.
-    """
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(values, dict):
-            raise TypeError(f"{values!r} is no {kind}, expected an object")
-        hints = {**typing.get_type_hints(kind), **(overrides or {})}
-        unknown = set(values) - set(hints)
-        if unknown:
-            raise TypeError(f"unknown fields: {', '.join(sorted(unknown))}")
-        fields = values.copy()
-        if isinstance(fields.get("routing"), dict):
-            algorithm = dict(fields["routing"])
-            hints["routing"] = routing.find(algorithm.pop("algorithm")).Config
-            fields["routing"] = algorithm
-        return typing.cast(Any, kind)(
-            **{name: from_json(hints[name], value) for name, value in fields.items()}
-        )
-    return tuple(values) if isinstance(values, list) else values
-
-
-def surroundings() -> dict[str, Any]:
-    """Versions, machine, and the commit of the code that runs, as a summary holds them."""
-    packages = ("capsjax", "jax", "jaxlib", "flax", "optax", "numpy")
-    return {
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-        "python": platform.python_version(),
-        "platform": f"{jax.default_backend()}, {jax.device_count()} device(s)",
-        **commit(),
-    }
-
-
-def commit() -> dict[str, Any]:
-    """``{"commit": hash or None, "dirty": bool or None}`` of the checkout that this code is in.
-
-    None where the code is installed outside of one.
-    """
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=20,
-        ).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}

@@ -9,9 +9,10 @@ import optax
 from flax import nnx
 from jax import Array
 
-from capsjax.data import augment
+from capsjax.data import augment, recipes
 from capsjax.training import losses
-from capsjax.training.metrics import accuracy
+from capsjax.training.layer_metrics import gradient_norms, routed_metrics
+from capsjax.training.metrics import accuracy, exact_match
 from capsjax.types import Output
 
 Schedule = Literal["recipe", "cosine"]
@@ -67,6 +68,22 @@ def schedule(name: Schedule, learning_rate: float, total_steps: int) -> optax.Sc
     raise ValueError(f"schedule is {name!r}, expected 'recipe' or 'cosine'")
 
 
+def decay(weight: float) -> optax.GradientTransformation:
+    """Add to the gradient of every parameter of two axes or more ``weight`` times the parameter.
+
+    Args:
+        weight: of the decay; the L2 penalty has half of it.
+
+    Returns:
+        An Optax transformation without state.
+    """
+
+    def add(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda u, p: u + weight * p if p.ndim > 1 else u, updates, params)
+
+    return optax.stateless(add)
+
+
 def split(network: nnx.Module) -> tuple[Any, Any, Any]:
     """A network's graph definition, its trainable parameters, and the rest of its state."""
     parts: Any = nnx.split(network, nnx.Param, ...)
@@ -74,18 +91,48 @@ def split(network: nnx.Module) -> tuple[Any, Any, Any]:
 
 
 def example_losses(
-    output: Output, images: Array, targets: Array, config: losses.Config
+    output: Output,
+    images: Array,
+    targets: Array,
+    config: losses.Config,
+    margin: Array | float = losses.LAST_MARGIN,
 ) -> tuple[Array, Array]:
-    """Classification and reconstruction loss of every example, ``[batch]`` each."""
-    classification = jax.vmap(lambda a, t: losses.classification_loss(a, t, config))(
-        output.activations, targets
-    )
+    """Classification and reconstruction loss of every example, ``[batch]`` each.
+
+    Args:
+        output: of a network, for a batch.
+        images: what the reconstructions should be; where there are k of each example, with an axis
+            of k behind the batch, and their losses are added.
+        targets: ``[batch, classes]``, 1 for each class that is present.
+        config: choices of the loss.
+        margin: of the spread loss.
+    """
+
+    def classify(activations: Array, targets: Array, logits: Array | None) -> Array:
+        return losses.classification_loss(
+            activations, targets, config, logits=logits, margin=margin
+        )
+
+    def compare(reconstruction: Array, image: Array) -> Array:
+        return losses.reconstruction_loss(reconstruction, image, config)
+
+    classification = jax.vmap(classify)(output.activations, targets, output.logits)
     if output.reconstruction is None:
         return classification, jnp.zeros_like(classification)
-    reconstruction = jax.vmap(lambda r, i: losses.reconstruction_loss(r, i, config))(
-        output.reconstruction, images
-    )
-    return classification, reconstruction
+    if output.reconstruction.ndim == 5:
+        return classification, jax.vmap(jax.vmap(compare))(output.reconstruction, images).sum(1)
+    return classification, jax.vmap(compare)(output.reconstruction, images)
+
+
+class _Batch(NamedTuple):
+    """What a step sees after augmentation."""
+
+    images: Array
+    labels: Array
+    sources: Array | None
+
+
+Step = Callable[..., tuple[State, dict[str, Array]]]
 
 
 def make_step(
@@ -96,8 +143,11 @@ def make_step(
     limit: int,
     loss: losses.Config,
     key: Array,
-) -> Callable[[State, Array, Array], tuple[State, dict[str, Array]]]:
-    """The training step: shift, scale, differentiate, update.
+    recipe: str | None = None,
+    total_steps: int = 1,
+    layer_metrics: bool = False,
+) -> Step:
+    """The training step: augment, scale, differentiate, update.
 
     Args:
         graph: the network's graph definition.
@@ -106,34 +156,57 @@ def make_step(
         limit: largest shift of a training image, in pixels.
         loss: choices of the loss.
         key: augmentation of step n uses ``fold_in(key, n)``, whatever came before.
+        recipe: name of what is done to an image instead of shifting and scaling it.
+        total_steps: of the whole training, for the spread loss's margin.
+        layer_metrics: also return the metrics of every layer.
 
     Returns:
-        ``step(state, images, labels) -> (state, metrics)``, to be jitted: images uint8
-        ``[batch, H, W, C]`` and labels int32 ``[batch]``.
+        ``step(state, images, labels, sources=None) -> (state, metrics)``, to be jitted: images
+        uint8 ``[batch, H, W, C]`` and labels int32 ``[batch]``. Labels ``[batch, k]`` are of images
+        that show k classes; with sources uint8 ``[batch, k, H, W, C]`` each of these is
+        reconstructed by itself, without them all in one image.
     """
 
-    def compute(params: Any, rest: Any, images: Array, labels: Array) -> tuple[Array, Any]:
+    def prepare(key: Array, image: Array) -> Array:
+        if recipe is not None:
+            return recipes.find(recipe).train(key, image)
+        return augment.to_unit_interval(augment.shift(key, image, limit=limit))
+
+    def compute(params: Any, rest: Any, batch: _Batch, margin: Array) -> tuple[Array, Any]:
         # Without copy=True an update of running statistics would leak a tracer.
         network = nnx.merge(graph, params, rest, copy=True)
-        targets = jax.nn.one_hot(labels, num_classes, dtype=images.dtype)
-        output = network(images, targets)
+        several = batch.labels.ndim == 2
+        each = jax.nn.one_hot(batch.labels, num_classes, dtype=batch.images.dtype)
+        targets = each.max(1) if several else each
+        output = network(batch.images, targets if batch.sources is None else each)
+        wanted = batch.images if batch.sources is None else batch.sources
         classification, reconstruction = jax.tree.map(
-            jnp.mean, example_losses(output, images, targets, loss)
+            jnp.mean, example_losses(output, wanted, targets, loss, margin)
         )
+        right = exact_match if several else accuracy
         metrics = {
             "loss": classification + reconstruction,
             "classification_loss": classification,
             "reconstruction_loss": reconstruction,
-            "accuracy": accuracy(output.activations, labels),
+            "accuracy": right(output.activations, batch.labels),
         }
+        if layer_metrics:
+            metrics |= routed_metrics(output.routed)
         return metrics["loss"], (metrics, split(network)[2])
 
-    def step(state: State, images: Array, labels: Array) -> tuple[State, dict[str, Array]]:
+    def step(
+        state: State, images: Array, labels: Array, sources: Array | None = None
+    ) -> tuple[State, dict[str, Array]]:
         keys = jax.random.split(jax.random.fold_in(key, state.step), len(images))
-        shifted = jax.vmap(lambda key, image: augment.shift(key, image, limit=limit))(keys, images)
+        if sources is not None:  # with the key of their image, they move as it does
+            sources = jax.vmap(jax.vmap(prepare, in_axes=(None, 0)))(keys, sources)
+        batch = _Batch(jax.vmap(prepare)(keys, images), labels, sources)
+        margin = losses.spread_margin(state.step, total_steps, loss)
         gradients, (metrics, rest) = jax.grad(compute, has_aux=True)(
-            state.params, state.rest, augment.to_unit_interval(shifted), labels
+            state.params, state.rest, batch, margin
         )
+        if layer_metrics:
+            metrics |= gradient_norms(gradients)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         return State(params, rest, optimizer_state, state.step + 1), metrics

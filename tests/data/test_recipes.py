@@ -130,3 +130,31 @@ def test_half_of_cifars_training_images_are_mirrored() -> None:
 def test_an_unknown_recipe_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown recipe 'mnist', expected one of: mnist_sabour"):
         bare(recipes.find)("mnist")
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("name", "given", "made"),
+    [
+        ("mnist_sabour", (28, 28, 1), (28, 28, 1)),
+        ("translated_mnist_sabour", (28, 28, 1), (40, 40, 1)),
+        ("cifar10_sabour", (32, 32, 3), (24, 24, 3)),
+        ("smallnorb_hinton", (96, 96, 2), (32, 32, 2)),
+        ("smallnorb_vb", (48, 48, 2), (32, 32, 2)),
+    ],
+)
+def test_the_shape_after_a_recipe_is_that_of_its_images(name, given, made) -> None:
+    assert recipes.shape_after(name, given) == made
+    image = jnp.zeros(given, jnp.uint8)
+    recipe = recipes.find(name)
+    assert jax.eval_shape(recipe.test, image).shape == made
+    assert jax.eval_shape(recipe.train, jax.random.key(0), image).shape == made
+
+
+def test_images_that_a_recipe_is_not_made_for_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"images are 28x28, recipe 'cifar10_sabour' .* for 32x32"):
+        recipes.shape_after("cifar10_sabour", (28, 28, 1))
+    with pytest.raises(ValueError, match=r"32x32, recipe 'smallnorb_vb' .* 96x96 or 48x48"):
+        recipes.shape_after("smallnorb_vb", (32, 32, 2))
+    with pytest.raises(ValueError, match="unknown recipe 'cifar10'"):
+        recipes.shape_after("cifar10", (32, 32, 3))

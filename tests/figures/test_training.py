@@ -98,6 +98,30 @@ def test_learning_curves_without_a_training_step_are_refused(entries: list) -> N
 # Reconstructions
 
 
+def test_two_reconstructions_of_an_image_lie_below_it() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 5, 4, 1)).astype(np.uint8)
+    rebuilt = rng.random((3, 2, 5, 4, 1)).astype(np.float32)
+    figure = figures.reconstructions(images, rebuilt, ["0 1", "2 3", "4 5"], ["0 1", "2 4", "4 5"])
+    assert len(figure.axes) == 9
+    for column in range(3):
+        for row in range(2):
+            axis = figure.axes[3 * (row + 1) + column]
+            np.testing.assert_allclose(shown(axis), rebuilt[column, row, ..., 0], rtol=1e-6)
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["0 1", "2 3 as 2 4", "4 5"]
+    assert png(figure).startswith(b"\x89PNG")
+
+
+def test_mistakes_of_two_classes_name_both_sets() -> None:
+    images = np.zeros((3, 4, 4, 1), np.uint8)
+    labels = np.array([[2, 0], [1, 0], [1, 2]])
+    activations = np.array([[0.9, 0.1, 0.7], [0.2, 0.4, 0.6], [0.8, 0.3, 0.6]])
+    figure = figures.mistakes(images, labels, activations, ["a", "b", "c"])
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    # Surest first: means of 0.7 and 0.5; the first image is right.
+    assert titles == ["b c as a c\n0.45, 0.70", "a b as b c\n0.30, 0.50"]
+
+
 @pytest.mark.core
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_lie_over_their_reconstructions(channels: int) -> None:

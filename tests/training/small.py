@@ -68,6 +68,43 @@ class Level(nnx.Module):
         return Output(poses, activations, jnp.broadcast_to(level, images.shape), ())
 
 
+class Pair(nnx.Module):
+    """Reads an image's classes off its first row; reconstructs each as one level.
+
+    Class k is as active as pixel k of that row is bright, scaled by ``sureness``.
+    """
+
+    def __init__(self, num_classes: int = 4, start: float = 0.0, *, decoder: bool = True):
+        self.num_classes = num_classes
+        self.level = nnx.Param(jnp.asarray(start, jnp.float32))
+        self.sureness = nnx.Param(jnp.asarray(0.5, jnp.float32))
+        self.decoder = decoder
+
+    def __call__(
+        self, images: jax.Array, targets: jax.Array | None = None, *, longest: int = 1
+    ) -> Output:
+        activations = self.sureness[...] * images[:, 0, : self.num_classes, 0]
+        reconstruction = None
+        if self.decoder:
+            several = longest if targets is None else (targets.shape[1] if targets.ndim == 3 else 1)
+            shape = images.shape if several == 1 else (len(images), several, *images.shape[1:])
+            reconstruction = jnp.broadcast_to(self.level[...], shape)
+        return Output(None, activations, reconstruction, ())
+
+
+def pairs_of(said: Any, labels: Any, size: int = 4) -> data.Arrays:
+    """Images whose first row names two classes, the first brighter, and their sources.
+
+    The sources are flat: 51 for the first label, 204 for the second.
+    """
+    images = np.zeros((len(said), size, size, 1), np.uint8)
+    for image, (first, second) in zip(images, said, strict=True):
+        image[0, first], image[0, second] = 240, 120
+    sources = np.zeros((len(said), 2, size, size, 1), np.uint8)
+    sources[:, 0], sources[:, 1] = 51, 204
+    return {"image": images, "label": np.array(labels, np.int32), "sources": sources}
+
+
 def flat_images(levels: Any, label: int = 1) -> data.Arrays:
     """Images of 4x4 equal pixels, one for each level from 0 to 255."""
     pixels = np.asarray(levels, np.uint8)[:, None, None, None]

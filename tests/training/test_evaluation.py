@@ -10,7 +10,14 @@ from flax import nnx
 
 from capsjax.training.evaluation import Prediction, check_labels, evaluate, predict
 from capsjax.types import Output
-from tests.training.small import assert_same_bits, digits, narrow_network, parameters
+from tests.training.small import (
+    Pair,
+    assert_same_bits,
+    digits,
+    narrow_network,
+    pairs_of,
+    parameters,
+)
 
 
 class Reader(nnx.Module):
@@ -54,6 +61,74 @@ def test_confusion_and_class_errors_are_those_counted_by_hand() -> None:
     assert (found.errors, found.total, found.error) == (3, 10, 0.3)
     assert found.class_errors == [2 / 5, 1 / 3, None, 0.0]
     assert found.prediction.labels.tolist() == SAID
+
+
+PAIRS_SAID = [(0, 1), (2, 3), (1, 0), (3, 0), (2, 0)]
+PAIRS_TRUE = [(1, 0), (2, 1), (1, 3), (1, 2), (2, 0)]
+
+
+@pytest.mark.core
+def test_of_two_classes_an_image_the_set_has_to_be_right() -> None:
+    found = evaluate(Pair(), pairs_of(PAIRS_SAID, PAIRS_TRUE), reconstruct=True)
+    # The first and the last are right; the second and the third miss one each, the fourth both.
+    assert (found.errors, found.total, found.error) == (3, 5, 0.6)
+    assert found.digit_error == 4 / 10
+    assert found.shown.tolist() == [2, 4, 3, 1]
+    assert found.missed.tolist() == [0, 2, 1, 1]
+    assert found.class_errors == [0.0, 0.5, 1 / 3, 1.0]
+    assert found.confusion is None
+    assert found.prediction.labels.tolist() == [list(pair) for pair in PAIRS_SAID]
+    assert found.prediction.labels.dtype == np.int32
+    assert found.prediction.reconstructions is not None
+    assert found.prediction.reconstructions.shape == (5, 2, 4, 4, 1)
+
+
+def test_of_one_class_an_image_the_digit_error_is_the_error() -> None:
+    found = evaluate(Reader(), {"image": naming(SAID), "label": np.array(TRUE)})
+    assert found.digit_error == 0.3
+    assert found.shown.tolist() == [5, 3, 0, 2]
+    assert found.missed.tolist() == [2, 1, 0, 0]
+
+
+@pytest.mark.core
+def test_more_classes_than_there_are_cannot_be_named() -> None:
+    images = pairs_of(PAIRS_SAID, PAIRS_TRUE)["image"]
+    assert predict(Pair(), images, classes_per_image=4).labels.shape == (5, 4)
+    for count in (0, 5):
+        with pytest.raises(ValueError, match=f"classes_per_image is {count}, expected 1 to 4"):
+            predict(Pair(), images, classes_per_image=count)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"label": np.array([[1, 1]] * 5)}, "the same label twice, expected 2 different"),
+        ({"label": np.zeros((5, 0), int)}, r"labels int64 \(5, 0\)"),
+        ({"label": np.zeros((5, 2, 1), int)}, r"labels int64 \(5, 2, 1\)"),
+        ({"label": np.array([[1, 4]] * 5)}, "labels out of range"),
+        ({"sources": np.zeros((5, 2, 3, 4, 1), np.uint8)}, r"sources uint8 \(5, 2, 3, 4, 1\)"),
+        ({"sources": np.zeros((5, 2, 4, 4, 1))}, "sources float64"),
+    ],
+)
+def test_malformed_pairs_are_refused(changes: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        evaluate(Pair(), {**pairs_of(PAIRS_SAID, PAIRS_TRUE), **changes})
+
+
+@pytest.mark.core
+def test_a_recipe_prepares_the_images_as_in_testing() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    found = predict(Pair(3), images, recipe="cifar10_sabour").activations
+    # The middle 24x24, each image with mean 0 and standard deviation 1.
+    middle = images[:, 4:28, 4:28].astype(float)
+    mean = middle.mean((1, 2, 3), keepdims=True)
+    expected = (middle - mean) / middle.std((1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(found, 0.5 * expected[:, 0, :3, 0], rtol=1e-4)
+
+
+def test_images_that_a_recipe_is_not_made_for_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"images are 28x28, recipe 'cifar10_sabour' .* 32x32"):
+        predict(Pair(3), np.zeros((1, 28, 28, 3), np.uint8), recipe="cifar10_sabour")
 
 
 @pytest.mark.core

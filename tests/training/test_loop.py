@@ -21,11 +21,13 @@ from tests.conftest import bare
 from tests.training.small import (
     WEIGHT,
     Level,
+    Pair,
     assert_same_bits,
     compiled_once,
     digits,
     flat_images,
     narrow_network,
+    pairs_of,
     parameters,
 )
 
@@ -157,6 +159,48 @@ def test_a_given_validation_set_takes_the_place_of_the_last_images() -> None:
     assert result.validation_error == 1.0  # Level predicts class 0
     zeros = {**own, "label": np.zeros(2, np.int32)}
     assert loop.fit(Level(), flat_images(levels), config, validation=zeros).validation_error == 0
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("feed", ["device", "stream"])
+def test_pairs_are_trained_and_validated_as_sets(feed: Any) -> None:
+    # The last two are validated: one right, one half right.
+    pairs = pairs_of([(0, 1)] * 4 + [(2, 1), (2, 3)], [(1, 0)] * 4 + [(1, 2), (2, 1)])
+    config = loop.Config(**TINY | {"epochs": 2, "learning_rate": 1e-12})
+    result = loop.fit(Pair(), pairs, config, feed=feed)
+    assert [entry["error"] for entry in entries(result, "validation")] == [0.5, 0.5]
+    for entry in entries(result, "train"):
+        assert entry["accuracy"] == 1
+        expected = WEIGHT * 16 * (0.2**2 + 0.8**2)
+        assert entry["reconstruction_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_recipe_reaches_training_and_validation() -> None:
+    shapes = []
+
+    class Spy(Level):
+        def __call__(self, images: Any, targets: Any = None) -> Any:
+            shapes.append((targets is None, images.shape[1:]))
+            return super().__call__(images, targets)
+
+    images = np.zeros((6, 32, 32, 3), np.uint8)
+    images[..., :16, :] = 200
+    data = {"image": images, "label": np.ones(6, np.int32)}
+    fit(Spy(), data, epochs=1, recipe="cifar10_sabour")
+    assert set(shapes) == {(False, (24, 24, 3)), (True, (24, 24, 3))}
+
+
+@pytest.mark.core
+def test_clipping_and_decay_change_the_optimizer_s_gradient() -> None:
+    levels = [255] * 6
+    plain = fit(Level(0.5), flat_images(levels), epochs=1)
+    same = fit(Level(0.5), flat_images(levels), epochs=1, gradient_clip=1e9, weight_decay=1e-3)
+    # No part has two axes, and the gradient is far shorter: nothing changes.
+    np.testing.assert_array_equal(same.state.params["level"][...], plain.state.params["level"][...])
+    # Adam's first step does not know a gradient's length, unless it is as small as its epsilon.
+    clipped = fit(Level(0.5), flat_images(levels), epochs=1, gradient_clip=1e-12)
+    moved = float(clipped.state.params["level"][...]) - 0.5
+    assert 0 < moved < 0.01 * (float(plain.state.params["level"][...]) - 0.5)
 
 
 def test_a_feed_that_there_is_not_is_refused() -> None:
@@ -330,6 +374,10 @@ def test_32_real_digits_are_learnt_without_error(overfitted: loop.Result) -> Non
         ({"learning_rate": -1.0}, "learning_rate is -1"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"recipe": "mnist"}, "unknown recipe 'mnist', expected one of: mnist_sabour"),
+        ({"weight_decay": -1.0}, "weight_decay is -1"),
+        ({"gradient_clip": 0.0}, "gradient_clip is 0"),
+        ({"gradient_clip": math.inf}, "gradient_clip is inf"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**32}, f"seed is {2**32}"),
         ({"limit": 0}, "limit is 0"),
@@ -381,6 +429,22 @@ def test_a_work_directory_below_a_regular_file_is_an_os_error(tmp_path: Path) ->
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="Not a directory"):
         fit(Level(), flat_images(range(6)), tmp_path / "file" / "run")
+
+
+@pytest.mark.core
+def test_a_recipe_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"4x4, recipe 'mnist_sabour' is made for 28x28"):
+        fit(Level(), flat_images(range(6)), recipe="mnist_sabour")
+    made = Made(lambda *arguments: {}, None)
+    config = loop.Config(**TINY, recipe="mnist_sabour")
+    with pytest.raises(ValueError, match=r"made anew in every epoch.*leave recipe at None"):
+        loop.fit(Level(), flat_images(range(6)), config, made=made, validation=None)
+
+
+def test_parts_that_do_not_belong_together_are_refused() -> None:
+    pairs = pairs_of([(0, 1)] * 4, [(0, 1)] * 4)
+    with pytest.raises(ValueError, match=r"training set has arrays of shapes .*'sources'.*same"):
+        loop.fit(Pair(), pairs, loop.Config(**TINY), validation=flat_images(range(6)))
 
 
 # What stops it

@@ -1,4 +1,4 @@
-"""Margin and reconstruction losses against equation 4 and section 4.1."""
+"""Every loss against the equations of its paper, and the spread loss's margin by step."""
 
 import chex
 import jax
@@ -94,6 +94,11 @@ def test_reconstruction_loss_gradients_equal_finite_differences(random, x64):
         ({"negative_margin": -0.1}, r"margins are -0\.1 \(negative\)"),
         ({"absent_weight": -1.0}, r"absent_weight is -1\.0 .* expected neither to be negative"),
         ({"reconstruction_weight": -0.5}, r"reconstruction_weight is -0\.5, expected neither"),
+        ({"kind": "hinge"}, "kind is 'hinge', expected 'margin' or 'spread'"),
+        ({"spread_schedule": "cosine"}, "spread_schedule is 'cosine', expected 'linear'"),
+        ({"margin_steps": 0}, "margin_steps is 0, expected at least 1, or None"),
+        ({"margin_steps": 5, "spread_schedule": "official"}, "margin_steps is of spread_sch"),
+        ({"kind": "cross_entropy", "reduction": "official"}, "leave it at 'paper' with kind="),
         ({"reduction": "mean"}, "reduction is 'mean', expected 'paper' or 'official'"),
     ],
 )
@@ -117,13 +122,86 @@ def test_images_that_disagree_raise():
 
 
 @pytest.mark.core
-def test_negative_log_likelihood_equals_its_sum(precision, random):
+@pytest.mark.parametrize("targets", [TARGETS, np.eye(CLASSES)[2]], ids=["two", "one"])
+def test_spread_loss_equals_equation_3_over_all_pairs(lengths, precision, targets):
+    arrays = [jnp.asarray(x, precision.dtype) for x in (lengths, targets)]
+    for margin in (0.2, 0.9):
+        expected = reference.spread_loss(lengths, targets, margin)
+        found = losses.spread_loss(*arrays, margin)
+        np.testing.assert_allclose(found, expected, rtol=precision.tolerance)
+        mean = losses.spread_loss(*arrays, margin, losses.Config(reduction="official"))
+        np.testing.assert_allclose(mean, expected / CLASSES, rtol=precision.tolerance)
+
+
+@pytest.mark.core
+def test_spread_loss_by_hand():
+    # Class 0 leads class 1 by 0.4 and class 2 by 0.7: 0.5 short of 0.9, and 0.2.
+    arrays = jnp.array([0.8, 0.4, 0.1]), jnp.array([1.0, 0.0, 0.0])
+    assert float(losses.spread_loss(*arrays, 0.9)) == pytest.approx(0.25 + 0.04, rel=1e-5)
+    assert float(losses.spread_loss(*arrays, 0.5)) == pytest.approx(0.01, rel=1e-5)
+    assert float(losses.spread_loss(*arrays, 0.2)) == 0
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("targets", [TARGETS, np.eye(CLASSES)[2]], ids=["two", "one"])
+def test_cross_entropy_is_the_mean_of_the_present_classes(precision, random, targets):
+    logits = random.normal(size=CLASSES) * 5
+    arrays = (jnp.asarray(x, precision.dtype) for x in (logits, targets))
+    expected = reference.cross_entropy(logits, targets)
+    np.testing.assert_allclose(losses.cross_entropy(*arrays), expected, rtol=precision.tolerance)
+
+
+def test_cross_entropy_of_large_logits_is_finite(dtype):
+    arrays = jnp.array([3e4, -3e4], dtype), jnp.array([0.0, 1.0], dtype)
+    value, gradient = jax.value_and_grad(losses.cross_entropy)(*arrays)
+    assert float(value) == pytest.approx(6e4, rel=1e-2)
+    chex.assert_tree_all_finite(gradient)
+
+
+@pytest.mark.parametrize("loss", [losses.spread_loss, losses.cross_entropy])
+def test_new_losses_are_scalars_of_the_inputs_dtype_in_every_mode(loss, lengths, dtype, apply):
+    result = apply(loss, jnp.asarray(lengths, dtype), jnp.asarray(TARGETS, dtype))
+    chex.assert_shape(result, ())
+    chex.assert_type(result, dtype)
+
+
+def test_gradients_of_spread_and_cross_entropy_equal_finite_differences(x64):
+    # No lead is exactly the margin, where the second derivative jumps.
+    lengths = jnp.array([0.05, 0.5, 0.3, 0.95, 0.97, 0.6])
+    for loss in (losses.spread_loss, losses.cross_entropy):
+        check_grads(jax.jit(lambda x, f=loss: f(x, jnp.asarray(TARGETS))), (lengths,), order=1)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("steps", [None, 30, 1000])
+@pytest.mark.parametrize("at", [0, 1, 25, 50, 99, 100, 5000])
+def test_the_linear_margin_grows_from_02_to_09(at, steps):
+    found = losses.spread_margin(at, 100, losses.Config(kind="spread", margin_steps=steps))
+    assert float(found) == pytest.approx(reference.spread_margin(at, 100, steps), rel=1e-5)
+    traced = jax.jit(lambda n: losses.spread_margin(n, 1))(jnp.int32(at))
+    assert float(traced) == pytest.approx(0.9 if at else 0.2, rel=1e-6)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("at", [0, 50_000, 200_000, 400_000, 10_000_000])
+def test_the_official_margin_follows_its_logistic_curve(at):
+    config = losses.Config(kind="spread", spread_schedule="official")
+    found = float(losses.spread_margin(at, 100, config))
+    assert found == pytest.approx(reference.spread_margin(at, 100, official=True), rel=1e-5)
+    # By hand: the logistic function of 0 is 1/2, that of 10 is 0.9999546.
+    known = {200_000: 0.2 + 0.79 / 2, 10_000_000: 0.2 + 0.79 * 0.9999546}
+    assert found == pytest.approx(known.get(at, found), rel=1e-6)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("targets", [TARGETS, np.eye(CLASSES)[2]], ids=["two", "one"])
+def test_negative_log_likelihood_sums_over_the_present_classes(precision, random, targets):
     activations = random.dirichlet(np.ones(CLASSES))
-    arrays = (jnp.asarray(x, precision.dtype) for x in (activations, TARGETS))
-    shares = (activations + 1e-7) / (1 + CLASSES * 1e-7)
-    expected = -sum(np.log(share) for share, t in zip(shares, TARGETS, strict=True) if t)
+    arrays = (jnp.asarray(x, precision.dtype) for x in (activations, targets))
     np.testing.assert_allclose(
-        losses.negative_log_likelihood(*arrays), expected, rtol=precision.tolerance
+        losses.negative_log_likelihood(*arrays),
+        reference.negative_log_likelihood(activations, targets),
+        rtol=precision.tolerance,
     )
 
 
@@ -142,13 +220,34 @@ def test_negative_log_likelihood_of_activations_that_all_rise_stays_as_it_is():
         np.testing.assert_allclose(loss, np.log(5 / 3), rtol=1e-5)
 
 
+@pytest.mark.core
 def test_the_kind_chooses_the_loss(lengths):
     arrays = jnp.asarray(lengths, jnp.float32), jnp.asarray(TARGETS, jnp.float32)
-    nll = losses.classification_loss(*arrays, losses.Config(kind="negative_log_likelihood"))
-    assert float(nll) == float(losses.negative_log_likelihood(*arrays))
-    assert float(losses.classification_loss(*arrays)) == float(losses.margin_loss(*arrays))
-    with pytest.raises(ValueError, match="kind is 'hinge', expected 'margin'"):
-        bare_config(losses.Config, kind="hinge")
-    for loss in (losses.negative_log_likelihood, losses.classification_loss):
+    logits = 3 * arrays[0] - 1
+
+    def found(kind, **options):
+        return float(losses.classification_loss(*arrays, losses.Config(kind=kind), **options))
+
+    # The float64 references tell all of them apart.
+    assert found("margin") == pytest.approx(reference.margin_loss(lengths, TARGETS), rel=1e-5)
+    for margin in (0.3, 0.9):
+        expected = reference.spread_loss(lengths, TARGETS, margin)
+        assert found("spread", margin=margin) == pytest.approx(expected, rel=1e-5)
+    expected = reference.negative_log_likelihood(lengths, TARGETS)
+    assert found("negative_log_likelihood", logits=logits) == pytest.approx(expected, rel=1e-5)
+    expected = reference.cross_entropy(3 * lengths - 1, TARGETS)
+    assert found("cross_entropy", logits=logits) == pytest.approx(expected, rel=1e-5)
+    expected = reference.cross_entropy(lengths, TARGETS)
+    assert found("cross_entropy") == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_loss_refuses_shapes_that_disagree():
+    every = (
+        losses.negative_log_likelihood,
+        losses.classification_loss,
+        losses.spread_loss,
+        losses.cross_entropy,
+    )
+    for loss in every:
         with pytest.raises(ValueError, match=r"activations have shape \(6,\)"):
-            bare(loss)(arrays[0], jnp.ones(3))
+            bare(loss)(jnp.ones(6), jnp.ones(3))

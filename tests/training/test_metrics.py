@@ -45,6 +45,29 @@ def test_accuracy_of_shapes_that_disagree_raises(labels):
 
 
 @pytest.mark.core
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_exact_match_compares_sets(random, dtype, apply, k):
+    # Levels that every dtype tells apart, so that none is tied.
+    activations = random.permuted(np.tile(np.arange(4) / 20, (40, 1)), axis=1)
+    labels = random.permuted(np.tile(np.arange(4), (40, 1)), axis=1)[:, :k]
+    hits = 0
+    for row, classes in zip(activations, labels, strict=True):
+        hits += {*sorted(range(4), key=lambda c: -row[c])[:k]} == {*classes}
+    result = apply(
+        metrics.exact_match, jnp.asarray(activations, dtype), jnp.asarray(labels, jnp.int32)
+    )
+    chex.assert_shape(result, ())
+    assert 0 < hits < 40
+    assert float(result) == pytest.approx(hits / 40, rel=1e-6)
+
+
+@pytest.mark.parametrize("labels", [(5,), (4, 2), (5, 2, 2)])
+def test_exact_match_of_shapes_that_disagree_raises(labels):
+    with pytest.raises(ValueError, match=r"activations have shape \(5, 3\) and labels .*k\]"):
+        bare(metrics.exact_match)(jnp.ones((5, 3)), jnp.zeros(labels, jnp.int32))
+
+
+@pytest.mark.core
 def test_confusion_matrix_counts_true_classes_in_rows(random, apply):
     predictions, labels = random.integers(0, 4, size=(2, 50))
     expected = np.zeros((4, 4), int)

@@ -430,7 +430,14 @@ PARTS = (slice(60), slice(60, 100))
                 semantics="official",
                 routing=dynamic.Config(num_iterations=1, semantics="official", leaky=True),
             ),
-            Config(limit=7, precision="highest", loss=losses.Config(absent_weight=0.25)),
+            Config(
+                limit=7,
+                precision="highest",
+                recipe="mnist_sabour",
+                weight_decay=2e-7,
+                gradient_clip=1.5,
+                loss=losses.Config(kind="spread", margin_steps=9),
+            ),
             (28, 28, 1),
             ("0", "ü"),
         ),
@@ -515,6 +522,37 @@ def test_a_config_with_a_bad_routing_is_a_value_error_that_names_it(
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
         capsjax.load(tmp_path)
+
+
+@pytest.mark.core
+def test_a_recipe_s_images_are_what_the_network_takes(dataset: data.Dataset) -> None:
+    options = {"name": "mnist", "model": "capsnet", "model_config": NARROW}
+    training = replace(TRAINING, recipe="translated_mnist_sabour")
+    found = run.settings_for(dataset, training=training, **options)
+    assert (found.image_shape, found.shape_of_data) == ((40, 40, 1), (28, 28, 1))
+    assert found.create().image_shape == (40, 40, 1)
+    values = json.loads(json.dumps(run.to_json(found)))
+    assert run.from_json(run.Settings, values, {"model_config": capsnet.Config}) == found
+    plain = run.settings_for(dataset, training=TRAINING, **options)
+    assert (plain.image_shape, plain.shape_of_data) == ((28, 28, 1), (28, 28, 1))
+    assert plain.classes_per_image == 1
+    with pytest.raises(ValueError, match=r"images are 28x28, recipe 'cifar10_sabour'"):
+        run.settings_for(dataset, training=replace(TRAINING, recipe="cifar10_sabour"), **options)
+
+
+def test_made_data_sets_refuse_a_recipe_and_say_how_many_classes_they_show() -> None:
+    options = {"name": "x", "model": "capsnet", "model_config": NARROW}
+    multi = data.find("multi_mnist")
+    assert run.settings_for(multi, training=TRAINING, **options).classes_per_image == 2
+    rotated = data.find("rotated_mnist")
+    assert run.settings_for(rotated, training=TRAINING, **options).classes_per_image == 1
+    training = replace(TRAINING, recipe="mnist_sabour")
+    with pytest.raises(ValueError, match=r"made anew in every epoch.*leave recipe at None"):
+        run.settings_for(rotated, training=training, **options)
+
+
+def test_lists_in_lists_survive_json() -> None:
+    assert run.from_json(tuple, json.loads("[[1, 2], [3]]")) == ((1, 2), (3,))
 
 
 @pytest.mark.core

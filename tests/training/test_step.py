@@ -9,14 +9,17 @@ import numpy as np
 import optax
 import pytest
 
+from capsjax.data import recipes
 from capsjax.training import losses, step
 from capsjax.types import Output
 from tests.training.small import (
     WEIGHT,
     Level,
+    Pair,
     assert_same_bits,
     digits,
     flat_images,
+    pairs_of,
 )
 
 RATE = 0.1
@@ -80,6 +83,28 @@ def test_example_losses_are_each_example_s_margin_and_reconstruction_loss() -> N
     second = 0.8**2 + 0.5 * 0.85**2
     np.testing.assert_allclose(margin, [first, second], rtol=1e-5)
     np.testing.assert_allclose(reconstruction, [WEIGHT * 9 * 0.25] * 2, rtol=1e-5)
+
+
+def test_the_spread_loss_takes_the_margin_of_the_step() -> None:
+    network = Level(0.2)  # activations 0.9, 0.1, 0.1; the label is 1
+    config = losses.Config(kind="spread", margin_steps=10)
+    advance, state = make(network, loss=config)
+    advance = jax.jit(advance)
+    for at, margin in ((0, 0.2), (5, 0.55), (10, 0.9), (50, 0.9)):
+        now = state._replace(step=jnp.asarray(at, jnp.int32))
+        _, metrics = advance(now, *on_device(flat_images([10, 20])))
+        expected = (margin + 0.8) ** 2 + margin**2
+        assert float(metrics["classification_loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cross_entropy_is_of_the_logits_where_the_network_has_them() -> None:
+    config, images = losses.Config(kind="cross_entropy"), jnp.zeros((2, 3, 3, 1))
+    logits = jnp.array([[2.0, 0.0], [0.0, 0.0]])
+    for given, x in ((logits, 2.0), (None, 0.5)):
+        found, _ = step.example_losses(
+            output(None)._replace(logits=given), images, jnp.eye(2), config
+        )
+        assert float(found[0]) == pytest.approx(math.log(1 + math.exp(-x)), rel=1e-5)
 
 
 def test_without_a_decoder_the_reconstruction_loss_is_zero() -> None:
@@ -175,3 +200,103 @@ def test_the_step_leaves_its_input_as_it_was() -> None:
     before = jax.tree.map(np.asarray, state)
     jax.jit(advance)(state, *on_device(flat_images([1, 2, 3, 4])))
     assert_same_bits(state, before)
+
+
+# Two classes in an image
+
+
+def all_of(data: Any) -> list[jax.Array]:
+    return [jnp.asarray(data[key]) for key in ("image", "label", "sources") if key in data]
+
+
+@pytest.mark.core
+def test_two_digits_are_each_compared_with_their_own_source() -> None:
+    data = pairs_of([(0, 1), (2, 3)], [[1, 0], [2, 0]])
+    advance, state = make(Pair(4, 0.3))
+    state, metrics = jax.jit(advance)(state, *all_of(data))
+    # By hand: sources of 0.2 and 0.8 in 16 pixels each, both losses added.
+    expected = WEIGHT * 16 * (0.1**2 + 0.5**2)
+    assert float(metrics["reconstruction_loss"]) == pytest.approx(expected, rel=1e-5)
+    first, second = 0.5 * 240 / 255, 0.5 * 120 / 255
+    # Equation 4: of the first image both are there, of the second the brighter one.
+    both = (0.9 - first) ** 2 + (0.9 - second) ** 2
+    one = (0.9 - first) ** 2 + 0.9**2 + 0.5 * (second - 0.1) ** 2
+    assert float(metrics["classification_loss"]) == pytest.approx((both + one) / 2, rel=1e-5)
+    assert float(metrics["accuracy"]) == 0.5
+    # The gradient of the level: it lies between both sources.
+    gradient = WEIGHT * 16 * 2 * (0.1 - 0.5)
+    assert float(state.params["level"][...]) == pytest.approx(0.3 - RATE * gradient, rel=1e-5)
+
+
+def test_without_sources_two_digits_are_reconstructed_in_one_image() -> None:
+    data = pairs_of([(0, 1), (2, 3)], [[1, 0], [2, 0]])
+    del data["sources"]
+    advance, state = make(Pair(4, 0.0))
+    _, metrics = jax.jit(advance)(state, *all_of(data))
+    expected = WEIGHT * np.square(data["image"] / 255.0).sum() / 2
+    assert float(metrics["reconstruction_loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_digits_without_a_decoder_are_classified_only() -> None:
+    data = pairs_of([(0, 1), (2, 3)], [[1, 0], [2, 0]])
+    advance, state = make(Pair(4, decoder=False))
+    _, metrics = jax.jit(advance)(state, *all_of(data))
+    assert float(metrics["reconstruction_loss"]) == 0
+    assert float(metrics["loss"]) == float(metrics["classification_loss"]) > 0
+
+
+@pytest.mark.core
+def test_sources_move_as_their_image_does() -> None:
+    base = digits(4)["image"]
+    data = {
+        "image": base,
+        "label": np.tile([[0, 1]], (4, 1)).astype(np.int32),
+        "sources": np.stack([base, np.zeros_like(base)], axis=1),
+    }
+    seen: list[jax.Array] = []
+
+    class Spy(Pair):
+        def __call__(self, images: Any, targets: Any = None, **options: Any) -> Output:
+            # A perfect reconstruction of the first source, if that is where the image is.
+            rebuilt = jnp.stack([images, jnp.zeros_like(images)], axis=1)
+            seen.append(targets)
+            return Output(None, self.sureness[...] * images[:, 0, :4, 0], rebuilt, ())
+
+    advance, state = make(Spy(4), limit=5)
+    _, metrics = jax.jit(advance)(state, *all_of(data))
+    assert float(metrics["reconstruction_loss"]) == 0
+    assert seen[0].shape == (4, 2, 4)
+
+
+# Recipes, decay, metrics of layers
+
+
+@pytest.mark.core
+def test_a_recipe_takes_the_place_of_shift_and_scale() -> None:
+    images = jax.random.randint(jax.random.key(3), (2, 32, 32, 3), 0, 256).astype(jnp.uint8)
+    advance, state = make(Level(0.2), limit=2, recipe="cifar10_sabour")
+    _, metrics = jax.jit(advance)(state, images, jnp.array([0, 1]))
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(0), 0), 2)
+    train = recipes.RECIPES["cifar10_sabour"].train
+    expected = np.stack([train(key, image) for key, image in zip(keys, images, strict=True)])
+    assert expected.shape == (2, 24, 24, 3)
+    loss = WEIGHT * np.square(0.2 - expected.astype(float)).sum() / 2
+    assert float(metrics["reconstruction_loss"]) == pytest.approx(loss, rel=1e-4)
+
+
+@pytest.mark.core
+def test_decay_adds_its_share_of_matrices_and_leaves_vectors() -> None:
+    params = {"kernel": jnp.full((2, 3), 4.0), "bias": jnp.full(3, 4.0)}
+    gradients = jax.tree.map(jnp.ones_like, params)
+    added, _ = step.decay(0.25).update(gradients, step.decay(0.25).init(params), params)
+    np.testing.assert_array_equal(added["kernel"], 2.0)
+    np.testing.assert_array_equal(added["bias"], 1.0)
+
+
+def test_metrics_of_layers_are_there_when_asked_for() -> None:
+    advance, state = make(Level(0.2), layer_metrics=True)
+    _, metrics = jax.jit(advance)(state, *on_device(flat_images([51, 204])))
+    # The level's gradient by hand, as above; the other parameter has none.
+    gradient = WEIGHT * 16 * 2 * abs(0.2 - 0.5)
+    assert float(metrics["gradient_norm/level"]) == pytest.approx(gradient, rel=1e-5)
+    assert float(metrics["gradient_norm/unused"]) == 0

@@ -1,0 +1,201 @@
+"""What a run directory was made with, and configs as JSON."""
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from capsjax import data, models, routing
+from capsjax.data import recipes
+from capsjax.training.config import Config
+from capsjax.training.division import check_recipe
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run directory was made with.
+
+    Attributes:
+        model: name of the network.
+        dataset: name or path of the data.
+        model_config: the network's choices.
+        training: the training's choices.
+        image_shape: height, width and channels of what the network takes.
+        class_names: one for each class.
+        data_shape: those of the data set's images, where a recipe makes others of them; None is
+            ``image_shape``.
+        classes_per_image: how many different classes every image shows.
+    """
+
+    model: str
+    dataset: str
+    model_config: Any
+    training: Config
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    data_shape: tuple[int, int, int] | None = None
+    classes_per_image: int = 1
+
+    @property
+    def shape_of_data(self) -> tuple[int, int, int]:
+        """Height, width and channels of the data set's images."""
+        return self.image_shape if self.data_shape is None else self.data_shape
+
+    def create(self) -> nnx.Module:
+        """The network with its initial parameters."""
+        return models.create(
+            self.model,
+            image_shape=self.image_shape,
+            num_classes=len(self.class_names),
+            config=self.model_config,
+            rngs=self.training.seed,
+        )
+
+
+def settings_for(
+    dataset: data.Dataset, *, name: str, model: str, model_config: Any, training: Config
+) -> Settings:
+    """Settings to train a network on a data set.
+
+    Args:
+        dataset: the data.
+        name: what it is found by.
+        model: name of the network.
+        model_config: the network's choices.
+        training: the training's choices.
+
+    Returns:
+        The settings, with the image shape that the training's recipe makes, if there is one.
+
+    Raises:
+        ValueError: the data set does not fit the recipe.
+    """
+    image_shape, data_shape = dataset.image_shape, None
+    if training.recipe is not None:
+        check_recipe(training.recipe, dataset.image_shape, dataset.made)
+        image_shape = recipes.shape_after(training.recipe, dataset.image_shape)
+        data_shape = dataset.image_shape
+    return Settings(
+        model=model,
+        dataset=name,
+        model_config=model_config,
+        training=training,
+        image_shape=image_shape,
+        class_names=dataset.class_names,
+        data_shape=data_shape,
+        classes_per_image=dataset.classes_per_image,
+    )
+
+
+def read_settings(workdir: Path) -> Settings:
+    """Settings of a run directory.
+
+    Args:
+        workdir: the run directory.
+
+    Returns:
+        What ``config.json`` says.
+
+    Raises:
+        ValueError: there is none, or it does not fit this version of the library.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{workdir} is not a run directory (it has no config.json): give a folder that "
+            "capsjax train made with --workdir"
+        )
+    try:
+        values = json.loads(path.read_text())
+        config_type = type(models.find(values["model"]).config)
+        return from_json(Settings, values, {"model_config": config_type})
+    except (
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise ValueError(
+            f"{path} is not a config of this version of capsjax ({error!r}); use the version that "
+            "made it, or train anew in another --workdir"
+        ) from error
+
+
+def differences(there: Settings, here: Settings) -> list[str]:
+    """What forbids to go on with a run that is there; more epochs may."""
+    found, wanted = to_json(there), to_json(here)
+    more = here.training.epochs > there.training.epochs
+    return [
+        f"{name} is {_at(found, name)!r} there and {_at(wanted, name)!r} here"
+        for name in sorted({*_names(found), *_names(wanted)})
+        if _at(found, name) != _at(wanted, name) and not (name == "training.epochs" and more)
+    ]
+
+
+def _names(values: dict[str, Any], prefix: str = "") -> list[str]:
+    names = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            names += _names(value, f"{prefix}{key}.")
+        else:
+            names.append(prefix + key)
+    return names
+
+
+def _at(values: dict[str, Any], name: str) -> Any:
+    for key in name.split("."):
+        values = values.get(key, {}) if isinstance(values, dict) else {}
+    return None if values == {} else values
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON values; a routing's config with the name of its algorithm."""
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            name = {"algorithm": routing.name_of(value)} if field.name == "routing" else {}
+            values[field.name] = {**name, **to_json(value)}
+        else:
+            values[field.name] = json.loads(json.dumps(value))
+    return values
+
+
+def from_json(kind: Any, values: Any, overrides: dict[str, Any] | None = None) -> Any:
+    """A config dataclass from JSON values; the inverse of ``to_json``.
+
+    Args:
+        kind: the dataclass, or any other type of a field.
+        values: what ``to_json`` gave.
+        overrides: types of fields whose annotation says too little.
+
+    Returns:
+        An instance of ``kind``.
+
+    Raises:
+        TypeError: a field is unknown or missing.
+        ValueError: a value that the dataclass refuses.
+    """
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(values, dict):
+            raise TypeError(f"{values!r} is no {kind}, expected an object")
+        hints = {**typing.get_type_hints(kind), **(overrides or {})}
+        unknown = set(values) - set(hints)
+        if unknown:
+            raise TypeError(f"unknown fields: {', '.join(sorted(unknown))}")
+        fields = values.copy()
+        if isinstance(fields.get("routing"), dict):
+            algorithm = dict(fields["routing"])
+            hints["routing"] = routing.find(algorithm.pop("algorithm")).Config
+            fields["routing"] = algorithm
+        return typing.cast(Any, kind)(
+            **{name: from_json(hints[name], value) for name, value in fields.items()}
+        )
+    if isinstance(values, list):
+        return tuple(from_json(Any, value) for value in values)
+    return values
