@@ -100,9 +100,10 @@ def _chosen(params: Any) -> Any:
 
 def _count(equation: Any) -> int:
     name, params = equation.primitive.name, equation.params
-    ins = [getattr(variable, "aval", None) for variable in equation.invars]
-    outs = [variable.aval for variable in equation.outvars]
-    floating = any(jnp.issubdtype(getattr(aval, "dtype", None), jnp.inexact) for aval in ins)
+    ins: list[Any] = [variable.aval for variable in equation.invars]
+    outs: list[Any] = [variable.aval for variable in equation.outvars]
+    # A token has no dtype.
+    floating = any(jnp.issubdtype(getattr(aval, "dtype", bool), jnp.inexact) for aval in ins)
     if not floating or not outs or name in _FREE or _bodies(equation):
         return 0
     size = outs[0].size
