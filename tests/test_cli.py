@@ -26,7 +26,7 @@ import capsjax
 from capsjax import data, models
 from capsjax.cli import dispatch
 from capsjax.data import made, mnist
-from capsjax.models import Model
+from capsjax.models import MODELS, Model
 from capsjax.training import run
 from capsjax.types import Output
 from tests.data import archives
@@ -223,17 +223,87 @@ def test_predict_names_each_image_s_class(
 
 
 @pytest.mark.core
-def test_models_lists_capsnet_with_its_published_size(capsjax_command: Command) -> None:
-    [row] = [
-        row
-        for row in json.loads(capsjax_command("models", "--json").out)
-        if row["name"] == "capsnet"
-    ]
-    assert row["parameters"] == 8_215_568
+def test_models_lists_every_form_with_its_published_number(capsjax_command: Command) -> None:
+    rows = json.loads(capsjax_command("models", "--json").out)
+    [row] = [row for row in rows if (row["name"], row["dataset"]) == ("capsnet", "mnist")][:1]
+    assert (row["parameters"], row["published"]) == (8_215_568, "0.25 % error")
+    assert (row["image_shape"], row["classes"], row["note"]) == ([28, 28, 1], 10, "")
+    assert row["config"]["routing"]["algorithm"] == "dynamic"
     assert "Sabour" in row["source"]
-    table = capsjax_command("models")
-    assert table.status == 0
-    assert "8,215,568" in table.out
+    said = capsjax_command("models")
+    assert said.status == 0
+    header, first, *more = said.out.splitlines()
+    assert header.split() == ["name", "data", "set", "parameters", "published", "source"]
+    assert first.split()[:3] == ["capsnet", "mnist", "8,215,568"]
+    assert 1 + len(more) == len(rows) == sum(len(model.forms) for model in MODELS.values())
+
+
+@pytest.mark.core
+def test_models_lists_the_layers_of_one(capsjax_command: Command) -> None:
+    found = json.loads(capsjax_command("models", "capsnet", "--json").out)
+    assert (found["parameters"], found["routing"]) == (8_215_568, "dynamic")
+    layers = {layer["path"]: layer for layer in found["layers"]}
+    assert layers["convolution"] == {
+        "path": "convolution",
+        "kind": "Convolution",
+        "output_shape": [20, 20, 256],
+        "parameters": 81 * 256 + 256,
+        "flops": 2 * 400 * 81 * 256 + 400 * 256,
+    }
+    assert found["flops"] == sum(layer["flops"] for layer in found["layers"])
+    said = capsjax_command("models", "capsnet", "--depth", 2)
+    assert said.status == 0
+    cells = [re.split(r" {2,}", line) for line in said.out.splitlines()]
+    assert ["layer", "class", "output", "parameters", "FLOPs"] in cells
+    assert ["classes.votes", "Votes", "10 x 16 x 1152", "1,474,560", "2,949,120"] in cells
+
+
+def test_models_counts_the_layers_for_other_images_and_routings(capsjax_command: Command) -> None:
+    options = shlex.split("--image-shape 20 30 2 --num-classes 4 --routing self_attention --json")
+    found = json.loads(capsjax_command("models", "capsnet", *options).out)
+    assert (found["image_shape"], found["classes"]) == ([20, 30, 2], 4)
+    assert found["routing"] == "self_attention"
+    shapes = {layer["path"]: layer["output_shape"] for layer in found["layers"]}
+    # Of 20 rows and 30 columns 9x9 leaves 12 and 22, and again with stride 2, 2 and 7.
+    assert shapes["primary"] == [2, 7, 32, 8]
+    assert shapes["classes"] == [4, 16]
+    by_name = json.loads(capsjax_command("models", "capsnet", "--dataset", "mnist", "--json").out)
+    assert by_name["parameters"] == 8_215_568
+
+
+def test_models_lists_who_goes_with_whom(
+    capsjax_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"capsnet": {"em": None, "uniform": "it is too plain"}, "cnn": {"em": "no capsules"}}
+    found["cnn"]["uniform"] = "it is too plain"
+    monkeypatch.setattr("capsjax.models.pairs", lambda: found)
+    monkeypatch.setattr("capsjax.routing.ALGORITHMS", {"em": None, "uniform": None})
+    assert json.loads(capsjax_command("models", "--pairs", "--json").out) == found
+    assert [line.split() for line in capsjax_command("models", "--pairs").out.splitlines()] == [
+        ["network", "em", "uniform"],
+        ["capsnet", "yes", "no", "[1]"],
+        ["cnn", "no", "[2]", "no", "[1]"],
+        ["[1]", "it", "is", "too", "plain"],
+        ["[2]", "no", "capsules"],
+    ]
+
+
+MODELS_REFUSED = {
+    "capsnets": "unknown model 'capsnets', expected one of: capsnet",
+    "capsnet --dataset imagenet": "no form for 'imagenet', expected one of: mnist",
+    "capsnet --image-shape 5 5 1": "images of 5x5 are smaller",
+    "capsnet --num-classes 0": "num_classes is 0",
+    "capsnet --depth 0": "depth is 0",
+    "capsnet --routing dynamics": "unknown routing 'dynamics'",
+    "capsnet --pairs": "--pairs is of all networks",
+    "--image-shape 5 5 1": "--image-shape is for the layers of one network",
+    "--pairs --routing em": "--routing is for the layers of one network",
+}
+
+
+@pytest.mark.parametrize("arguments", MODELS_REFUSED)
+def test_models_refuses_what_it_cannot_list(refused: Callable[..., str], arguments: str) -> None:
+    assert MODELS_REFUSED[arguments] in refused("models", *shlex.split(arguments))
 
 
 @pytest.mark.core
@@ -298,7 +368,8 @@ def test_help_of_train_names_every_choice(capsjax_command: Command) -> None:
         "--learning-rate", "--schedule", "--seed", "--validation", "--limit", "--shift",
         "--precision", "--checkpoint-every", "--recipe", "--weight-decay", "--gradient-clip",
         "--layer-metrics", "--loss.kind", "--loss.margin-steps", "--loss.reduction",
-        "--model.features", "--model.semantics", "--routing", "--routing.num-iterations", "--routing.leaky",
+        "--model.features", "--model.semantics", "--routing", "--routing.num-iterations",
+        "--routing.leaky",
     ):  # fmt: skip
         assert name in said, name
 

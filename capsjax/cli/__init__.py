@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import capsjax
-from capsjax.cli import datasets, listings, train, trained
+from capsjax.cli import datasets, listings, networks, train, trained
 
 _USAGE = """usage: capsjax COMMAND [OPTIONS]
 
@@ -16,7 +16,7 @@ commands:
   train      train a network on a data set, or go on where it was stopped
   evaluate   error of a trained network, with interval, classes and confusion matrix
   predict    class of image files
-  models     list the networks
+  models     list the networks, the layers of one, the routings that each can take
   routings   list the routing algorithms
   datasets   list, prepare, verify and show data sets
 
@@ -39,7 +39,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         "train": train.train,
         "evaluate": trained.evaluate,
         "predict": trained.predict,
-        "models": listings.models_command,
+        "models": networks.models_command,
         "routings": listings.routings_command,
         "datasets": datasets.datasets,
     }

@@ -1,14 +1,12 @@
-"""``capsjax models`` and ``routings``: what there is."""
+"""``capsjax routings``: the routing algorithms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
-from flax import nnx
 
-from capsjax import models, routing
+from capsjax import routing
 from capsjax.cli.options import parse, print_json, table
 
 
@@ -18,28 +16,6 @@ class Listing:
 
     json: bool = False
     """print JSON instead of a table"""
-
-
-def models_command(arguments: Sequence[str]) -> None:
-    """Print all networks."""
-    options = parse(Listing, arguments, "capsjax models")
-    rows: list[dict[str, Any]] = []
-    for name, model in models.MODELS.items():
-        network = nnx.eval_shape(partial(models.create, name))
-        rows.append(
-            {
-                "name": name,
-                "parameters": models.count_parameters(network),
-                "source": model.source,
-            }
-        )
-    if options.json:
-        print_json(rows)
-    else:
-        table(
-            ("name", "parameters", "source"),
-            [(row["name"], f"{row['parameters']:,}", row["source"]) for row in rows],
-        )
 
 
 def routings_command(arguments: Sequence[str]) -> None:

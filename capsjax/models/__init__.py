@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,9 +18,9 @@ from capsjax.models import (
     variational_capsnet,
 )
 from capsjax.models.published import Form, Model
-from capsjax.routing import config_of
+from capsjax.routing import ALGORITHMS, config_of
 
-__all__ = ["MODELS", "Form", "Model", "count_parameters", "create", "find"]
+__all__ = ["MODELS", "Form", "Model", "count_parameters", "create", "find", "pairs"]
 
 MODELS: dict[str, Model] = {
     "capsnet": capsnet.MODEL,
@@ -101,3 +102,35 @@ def create(
 def count_parameters(network: nnx.Module) -> int:
     """Number of trainable parameters of a network, or of an abstract one from ``eval_shape``."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
+
+
+def pairs() -> dict[str, dict[str, str | None]]:
+    """Which routing each network can take: all are built, without computing anything.
+
+    Every network has the sizes of its first published form, every routing its default choices.
+
+    Returns:
+        For each model and each routing None, or why they cannot be together.
+
+    Example:
+        >>> pairs()["capsnet"]["em"] is None
+        True
+    """
+    return {name: {routing: _refusal(name, routing) for routing in ALGORITHMS} for name in MODELS}
+
+
+def _refusal(name: str, routing: str) -> str | None:
+    form = MODELS[name].forms[0]
+    build = partial(
+        create,
+        name,
+        image_shape=form.image_shape,
+        num_classes=form.num_classes,
+        config=form.config,
+        routing=routing,
+    )
+    try:
+        nnx.eval_shape(build)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from capsjax import data, models
+from capsjax.serial import to_json
 from capsjax.training import loop
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import Evaluation, Prediction, check_labels, evaluate, predict
@@ -21,10 +22,8 @@ from capsjax.training.provenance import commit, surroundings
 from capsjax.training.settings import (
     Settings,
     differences,
-    from_json,
     read_settings,
     settings_for,
-    to_json,
 )
 
 __all__ = [
@@ -33,12 +32,10 @@ __all__ = [
     "Settings",
     "commit",
     "finished",
-    "from_json",
     "load",
     "read_settings",
     "settings_for",
     "surroundings",
-    "to_json",
     "train",
 ]
 

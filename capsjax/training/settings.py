@@ -1,16 +1,15 @@
 """What a run directory was made with, and configs as JSON."""
 
-import dataclasses
 import json
-import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flax import nnx
 
-from capsjax import data, models, routing
+from capsjax import data, models
 from capsjax.data import recipes
+from capsjax.serial import from_json, to_json
 from capsjax.training.config import Config
 from capsjax.training.division import check_recipe
 
@@ -151,51 +150,3 @@ def _at(values: dict[str, Any], name: str) -> Any:
     for key in name.split("."):
         values = values.get(key, {}) if isinstance(values, dict) else {}
     return None if values == {} else values
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON values; a routing's config with the name of its algorithm."""
-    values = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            name = {"algorithm": routing.name_of(value)} if field.name == "routing" else {}
-            values[field.name] = {**name, **to_json(value)}
-        else:
-            values[field.name] = json.loads(json.dumps(value))
-    return values
-
-
-def from_json(kind: Any, values: Any, overrides: dict[str, Any] | None = None) -> Any:
-    """A config dataclass from JSON values; the inverse of ``to_json``.
-
-    Args:
-        kind: the dataclass, or any other type of a field.
-        values: what ``to_json`` gave.
-        overrides: types of fields whose annotation says too little.
-
-    Returns:
-        An instance of ``kind``.
-
-    Raises:
-        TypeError: a field is unknown or missing.
-        ValueError: a value that the dataclass refuses.
-    """
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(values, dict):
-            raise TypeError(f"{values!r} is no {kind}, expected an object")
-        hints = {**typing.get_type_hints(kind), **(overrides or {})}
-        unknown = set(values) - set(hints)
-        if unknown:
-            raise TypeError(f"unknown fields: {', '.join(sorted(unknown))}")
-        fields = values.copy()
-        if isinstance(fields.get("routing"), dict):
-            algorithm = dict(fields["routing"])
-            hints["routing"] = routing.find(algorithm.pop("algorithm")).Config
-            fields["routing"] = algorithm
-        return typing.cast(Any, kind)(
-            **{name: from_json(hints[name], value) for name, value in fields.items()}
-        )
-    if isinstance(values, list):
-        return tuple(from_json(Any, value) for value in values)
-    return values

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from capsjax import models
+from capsjax import models, serial
 from capsjax.models import efficient_capsnet
 from capsjax.routing import dynamic
 from capsjax.training import loop, run
@@ -148,8 +148,8 @@ def test_settings_survive_json() -> None:
         (48, 48, 2),
         ("a", "b"),
     )
-    values = json.loads(json.dumps(run.to_json(settings)))
-    found = run.from_json(run.Settings, values, {"model_config": efficient_capsnet.Config})
+    values = json.loads(json.dumps(serial.to_json(settings)))
+    found = serial.from_json(run.Settings, values, {"model_config": efficient_capsnet.Config})
     assert found == settings
     assert hash(found.model_config) == hash(settings.model_config)
 

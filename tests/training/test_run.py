@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 import capsjax
-from capsjax import data, models
+from capsjax import data, models, serial
 from capsjax.models import capsnet
 from capsjax.routing import (
     ALGORITHMS,
@@ -329,7 +329,7 @@ def test_a_run_without_a_checkpoint_yet_is_refused(trained: Any, tmp_path: Path)
 
 
 def config_with(**changes: Any) -> str:
-    return json.dumps({**run.to_json(SETTINGS), **changes})
+    return json.dumps({**serial.to_json(SETTINGS), **changes})
 
 
 BROKEN = {
@@ -385,7 +385,7 @@ def test_a_config_of_another_network_than_the_checkpoints_is_a_value_error(
     workdir = tmp_path / "run"
     shutil.copytree(trained[-1], workdir)
     other = replace(SETTINGS, model_config=replace(NARROW, class_dim=4))
-    (workdir / "config.json").write_text(json.dumps(run.to_json(other)))
+    (workdir / "config.json").write_text(json.dumps(serial.to_json(other)))
     shapes = r"expected \S*weights\S* \(8, 10, 4, 288\), found \S*weights\S* \(8, 10, 16, 288\)"
     with pytest.raises(ValueError, match=f"not a checkpoint of this network.*{shapes}"):
         capsjax.load(workdir)
@@ -444,8 +444,8 @@ PARTS = (slice(60), slice(60, 100))
     ],
 )
 def test_settings_survive_json(settings: run.Settings) -> None:
-    text = json.dumps(run.to_json(settings))
-    found = run.from_json(run.Settings, json.loads(text), {"model_config": capsnet.Config})
+    text = json.dumps(serial.to_json(settings))
+    found = serial.from_json(run.Settings, json.loads(text), {"model_config": capsnet.Config})
     assert found == settings
     assert hash(found.training) == hash(settings.training)
 
@@ -472,16 +472,16 @@ CHOICES = {
 def test_settings_with_any_routing_survive_json(name: str) -> None:
     for config in (ALGORITHMS[name].Config(), CHOICES[name]):
         settings = replace(SETTINGS, model_config=replace(NARROW, routing=config))
-        values = json.loads(json.dumps(run.to_json(settings)))
+        values = json.loads(json.dumps(serial.to_json(settings)))
         assert values["model_config"]["routing"]["algorithm"] == name
-        found = run.from_json(run.Settings, values, {"model_config": capsnet.Config})
+        found = serial.from_json(run.Settings, values, {"model_config": capsnet.Config})
         assert found == settings
         assert type(found.model_config.routing) is type(config)
         assert hash(found.model_config) == hash(settings.model_config)
 
 
 def test_a_routing_as_json_is_its_name_and_its_choices() -> None:
-    values = run.to_json(replace(NARROW, routing=CHOICES["em"]))
+    values = serial.to_json(replace(NARROW, routing=CHOICES["em"]))
     assert values["routing"] == {
         "algorithm": "em",
         "num_iterations": 3,
@@ -517,7 +517,7 @@ def test_a_config_with_a_bad_routing_is_a_value_error_that_names_it(
     tmp_path: Path, what: str
 ) -> None:
     values, message = BAD_ROUTINGS[what]
-    config = run.to_json(SETTINGS)
+    config = serial.to_json(SETTINGS)
     config["model_config"]["routing"] = values
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
@@ -531,8 +531,8 @@ def test_a_recipe_s_images_are_what_the_network_takes(dataset: data.Dataset) -> 
     found = run.settings_for(dataset, training=training, **options)
     assert (found.image_shape, found.shape_of_data) == ((40, 40, 1), (28, 28, 1))
     assert found.create().image_shape == (40, 40, 1)
-    values = json.loads(json.dumps(run.to_json(found)))
-    assert run.from_json(run.Settings, values, {"model_config": capsnet.Config}) == found
+    values = json.loads(json.dumps(serial.to_json(found)))
+    assert serial.from_json(run.Settings, values, {"model_config": capsnet.Config}) == found
     plain = run.settings_for(dataset, training=TRAINING, **options)
     assert (plain.image_shape, plain.shape_of_data) == ((28, 28, 1), (28, 28, 1))
     assert plain.classes_per_image == 1
@@ -552,18 +552,18 @@ def test_made_data_sets_refuse_a_recipe_and_say_how_many_classes_they_show() -> 
 
 
 def test_lists_in_lists_survive_json() -> None:
-    assert run.from_json(tuple, json.loads("[[1, 2], [3]]")) == ((1, 2), (3,))
+    assert serial.from_json(tuple, json.loads("[[1, 2], [3]]")) == ((1, 2), (3,))
 
 
 @pytest.mark.core
 def test_an_unknown_field_is_a_type_error_that_names_it() -> None:
     with pytest.raises(TypeError, match="color"):
-        run.from_json(Config, {"epochs": 1, "color": "red"})
+        serial.from_json(Config, {"epochs": 1, "color": "red"})
 
 
 def test_a_value_out_of_range_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="epochs is 0"):
-        run.from_json(Config, {"epochs": 0})
+        serial.from_json(Config, {"epochs": 0})
 
 
 @pytest.mark.core
