@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from capsjax.models import capsnet, efficient_capsnet
+from capsjax.models import affine_capsnet, baselines, capsnet, efficient_capsnet
 from capsjax.models.published import Form, Model
 from capsjax.routing import config_of
 
@@ -16,6 +16,11 @@ __all__ = ["MODELS", "Form", "Model", "count_parameters", "create", "find"]
 MODELS: dict[str, Model] = {
     "capsnet": capsnet.MODEL,
     "efficient_capsnet": efficient_capsnet.MODEL,
+    "affine_capsnet": affine_capsnet.MODEL,
+    "sabour_cnn": baselines.SABOUR_CNN,
+    "sabour_cnn_pooled": baselines.SABOUR_CNN_POOLED,
+    "hinton_cnn": baselines.HINTON_CNN,
+    "efficient_cnn": baselines.EFFICIENT_CNN,
 }
 
 
