@@ -10,7 +10,6 @@ The paper does not say how the votes are summed. Here it is as in ``routing.unif
 has the same share of a child, 1 / classes, and the sum is squashed. There is no bias.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -120,7 +119,9 @@ class Network(nnx.Module):
         feature_shape = output_shape(self.convolution, image_shape)[0]
         height, width, types = output_shape(self.primary, feature_shape)[1]
         # One type of capsules at every place, where all share: types are then so many more places.
-        shape = (height, width, types) if config.share == "positions" else (height, width * types, 1)
+        shape = (
+            (height, width, types) if config.share == "positions" else (height, width * types, 1)
+        )
         self.classes = ClassCapsules(
             shape,
             config.primary_dim,

@@ -129,9 +129,7 @@ class Network(nnx.Module):
         self.image_shape = image_shape
         self.num_classes = num_classes
         convolutions, shape = [], image_shape
-        rows = zip(
-            config.features, config.kernel_sizes, config.strides, config.pools, strict=True
-        )
+        rows = zip(config.features, config.kernel_sizes, config.strides, config.pools, strict=True)
         for features, kernel_size, stride, pool in rows:
             if config.padding == "VALID":
                 check_map(shape, kernel_size, image_shape, "a kernel")
