@@ -9,6 +9,8 @@ import jax
 from flax import nnx
 
 from capsjax.models import (
+    affine_capsnet,
+    baselines,
     capsnet,
     efficient_capsnet,
     inverted_attention_resnet,
@@ -31,6 +33,11 @@ MODELS: dict[str, Model] = {
     "inverted_attention_resnet": inverted_attention_resnet.MODEL,
     "self_routing_resnet": self_routing_resnet.MODEL,
     "small_resnet": small_resnet.MODEL,
+    "affine_capsnet": affine_capsnet.MODEL,
+    "sabour_cnn": baselines.SABOUR_CNN,
+    "sabour_cnn_pooled": baselines.SABOUR_CNN_POOLED,
+    "hinton_cnn": baselines.HINTON_CNN,
+    "efficient_cnn": baselines.EFFICIENT_CNN,
 }
 
 

@@ -49,3 +49,15 @@ def uses_activations(routing: Any, *, unknown: bool) -> bool:
     """
     uses = getattr(algorithm_of(routing), "USES", None)
     return unknown if uses is None else "activations" in uses
+
+
+def check_map(
+    shape: tuple[int, ...], least: int, image_shape: tuple[int, int, int], what: str
+) -> None:
+    """Refuse images that leave a map, ``[height, width, ...]``, too small for what sees it next."""
+    if min(shape[:2]) < least:
+        raise ValueError(
+            f"images of {image_shape[0]}x{image_shape[1]} leave a map of {shape[0]}x{shape[1]} for "
+            f"{what} of {least}x{least}: use larger images, padding='SAME', or smaller kernels, "
+            "strides or pools"
+        )

@@ -1,0 +1,46 @@
+"""Dropout whose draws a checkpoint brings back."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+
+class Dropout(nnx.Module):
+    """Sets values to 0 at random in training, and scales the others so that the mean stays.
+
+    The draw of a call is a function of a seed and of the number of training calls before it. Both
+    are plain integers in the network's state: a run that was stopped draws what it would have
+    drawn, and a function that maps over networks maps over their draws.
+
+    Args:
+        rate: share of values that are dropped, from 0 to below 1; 0 changes nothing.
+        rngs: takes one key of the stream ``params`` for the seed.
+
+    Raises:
+        ValueError: a rate outside [0, 1).
+
+    Attributes:
+        seed: uint32 ``[]``.
+        calls: int32 ``[]``, how many training calls there were.
+        deterministic: whether nothing is dropped; ``network.eval()`` sets it.
+
+    Source: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014.
+    """
+
+    def __init__(self, rate: float, *, rngs: nnx.Rngs):
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate is {rate}, expected at least 0 and below 1")
+        self.rate = rate
+        self.seed = nnx.BatchStat(jax.random.bits(rngs.params(), (), jnp.uint32))
+        self.calls = nnx.BatchStat(jnp.zeros((), jnp.int32))
+        self.deterministic = False
+
+    def __call__(self, x: Array) -> Array:
+        """The same shape and dtype; counts the call, in training."""
+        if self.deterministic or self.rate == 0:
+            return x
+        key = jax.random.fold_in(jax.random.key(self.seed[...]), self.calls[...])
+        self.calls[...] = self.calls[...] + 1
+        kept = jax.random.bernoulli(key, 1 - self.rate, x.shape)
+        return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))

@@ -1,0 +1,193 @@
+"""CapsNet with one transformation for all children and no routing (Gu and Tresp 2020).
+
+Convolution 9x9 to 256 features, ReLU -> primary capsules by a 9x9 convolution of stride 2, 32 types
+of 8 dimensions -> one 16-dimensional capsule per class, whose one matrix transforms every primary
+capsule, whatever its type and position -> a dense decoder. Coupling is uniform by default; any
+routing may take its place. What a shared matrix cannot learn is where a part was: the paper's claim
+is that this makes the network robust to affine transformations that it has not seen.
+
+The paper does not say how the votes are summed. Here it is as in ``routing.uniform``: each class
+has the same share of a child, 1 / classes, and the sum is squashed. There is no bias.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from capsjax.layers.convolution import Convolution, output_shape
+from capsjax.layers.decoder import DenseDecoder
+from capsjax.layers.dense import ClassCapsules
+from capsjax.layers.primary import PrimaryCapsules
+from capsjax.models.checks import at_least_one, check_classes, check_images, check_map, one_of
+from capsjax.models.output import output_of
+from capsjax.models.published import Form, Model
+from capsjax.ops.convolution import Padding
+from capsjax.routing import algorithm_of, uniform
+from capsjax.types import Capsules, Output
+
+
+@dataclass(frozen=True)
+class Config:
+    """Choices of the affine CapsNet; the defaults are the paper's.
+
+    Attributes:
+        features: of the first convolution.
+        kernel_size: of both convolutions.
+        primary_types: capsule types of the primary layer.
+        primary_dim: dimension of a primary capsule.
+        class_dim: dimension of a class capsule.
+        padding: of both convolutions, "VALID" or "SAME".
+        share: who shares a class's matrix: "all" primary capsules, or those of one type at all
+            "positions".
+        decoder_widths: hidden layers of the decoder.
+        decoder: whether there is one.
+        routing: a routing's config; its type chooses the algorithm.
+
+    Raises:
+        ValueError: a size below 1, an unknown name, or no routing's config.
+    """
+
+    features: int = 256
+    kernel_size: int = 9
+    primary_types: int = 32
+    primary_dim: int = 8
+    class_dim: int = 16
+    padding: Padding = "VALID"
+    share: Literal["all", "positions"] = "all"
+    decoder_widths: tuple[int, ...] = (512, 1024)
+    decoder: bool = True
+    routing: Any = uniform.Config()
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "features", "kernel_size", "primary_types", "primary_dim", "class_dim")
+        if self.decoder_widths:
+            at_least_one(self, "decoder_widths")
+        one_of(self, "padding", ("VALID", "SAME"))
+        one_of(self, "share", ("all", "positions"))
+        algorithm_of(self.routing)
+
+
+class Network(nnx.Module):
+    """The affine CapsNet for images of any shape and any number of classes.
+
+    Args:
+        config: its choices.
+        image_shape: height, width and channels.
+        num_classes: number of class capsules.
+        rngs: takes keys of the stream ``params``.
+
+    Raises:
+        ValueError: fewer than two classes, or an image smaller than the receptive field of one
+            primary capsule (17x17 for the published network).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        rngs: nnx.Rngs,
+    ):
+        check_classes(num_classes)
+        if config.padding == "VALID":
+            field = 2 * config.kernel_size - 1
+            check_map(image_shape, field, image_shape, "a receptive field")
+        self.config = config
+        self.image_shape = image_shape
+        self.num_classes = num_classes
+        self.convolution = Convolution(
+            image_shape[2],
+            config.features,
+            kernel_size=config.kernel_size,
+            padding=config.padding,
+            rngs=rngs,
+        )
+        self.primary = PrimaryCapsules(
+            config.features,
+            config.primary_types,
+            config.primary_dim,
+            kernel_size=config.kernel_size,
+            stride=2,
+            padding=config.padding,
+            rngs=rngs,
+        )
+        feature_shape = output_shape(self.convolution, image_shape)[0]
+        height, width, types = output_shape(self.primary, feature_shape)[1]
+        # One type of capsules at every place, where all share: types are then so many more places.
+        shape = (
+            (height, width, types) if config.share == "positions" else (height, width * types, 1)
+        )
+        self.classes = ClassCapsules(
+            shape,
+            config.primary_dim,
+            num_classes,
+            config.class_dim,
+            config=config.routing,
+            coordinates=False,
+            rngs=rngs,
+        )
+        self.decoder = (
+            DenseDecoder(
+                num_classes,
+                config.class_dim,
+                image_shape,
+                widths=config.decoder_widths,
+                rngs=rngs,
+            )
+            if config.decoder
+            else None
+        )
+
+    def __call__(
+        self,
+        images: Float[Array, "batch height width channels"],
+        targets: Float[Array, "batch *k classes"] | None = None,
+        *,
+        longest: int = 1,
+        trace: bool = False,
+    ) -> Output:
+        """Classify and reconstruct a batch.
+
+        Args:
+            images: in [0, 1].
+            targets: 1 for each class whose capsule the decoder sees; None shows it the most active.
+                With an axis of k behind the batch it makes k reconstructions of each image.
+            longest: without targets, reconstruct so many of the most active, each by itself.
+            trace: keep every routing iteration in ``Output.routed``.
+
+        Returns:
+            Class capsules, their activations, reconstructions, and the routing.
+
+        Raises:
+            ValueError: images of another shape than the network was made for.
+        """
+        check_images(images, self.image_shape)
+        poses, activations = self.primary(jax.nn.relu(self.convolution(images)))
+        grid = (len(images), *self.classes.shape)
+        capsules = Capsules(poses.reshape(*grid, -1), activations.reshape(grid))
+        routed = self.classes(capsules, trace=trace)
+        logits = self.classes.routing.readout.logits(routed)
+        return output_of([routed], self.decoder, targets, longest=longest, logits=logits)
+
+
+MODEL = Model(
+    Network,
+    Config(),
+    "Gu and Tresp 2020",
+    forms=(
+        Form("mnist", Config(), (28, 28, 1), 10, 6_742_288),
+        Form(
+            "translated_mnist",
+            Config(),
+            (40, 40, 1),
+            10,
+            7_578_688,
+            "93.21 % accuracy on affNIST",
+        ),
+    ),
+)
