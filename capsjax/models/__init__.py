@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from capsjax.models import capsnet, efficient_capsnet
+from capsjax.models import capsnet, deepcaps, efficient_capsnet
 from capsjax.models.published import Form, Model
 from capsjax.routing import config_of
 
@@ -16,6 +16,7 @@ __all__ = ["MODELS", "Form", "Model", "count_parameters", "create", "find"]
 MODELS: dict[str, Model] = {
     "capsnet": capsnet.MODEL,
     "efficient_capsnet": efficient_capsnet.MODEL,
+    "deepcaps": deepcaps.MODEL,
 }
 
 
