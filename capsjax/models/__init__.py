@@ -12,6 +12,7 @@ from capsjax.models import (
     affine_capsnet,
     baselines,
     capsnet,
+    deepcaps,
     efficient_capsnet,
     inverted_attention_resnet,
     matrix_capsules,
@@ -38,6 +39,7 @@ MODELS: dict[str, Model] = {
     "sabour_cnn_pooled": baselines.SABOUR_CNN_POOLED,
     "hinton_cnn": baselines.HINTON_CNN,
     "efficient_cnn": baselines.EFFICIENT_CNN,
+    "deepcaps": deepcaps.MODEL,
 }
 
 

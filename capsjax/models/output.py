@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from capsjax.types import Output, Routed
@@ -41,7 +42,11 @@ def output_of(
     if decoder is not None:
         masks = longest_of(classes.activations, longest) if targets is None else targets
         if masks.ndim == 3:
-            reconstruction = jax.vmap(decoder, in_axes=(None, 1), out_axes=1)(classes.poses, masks)
+            # One batch of all: a decoder's batch statistics are of every image that it makes.
+            batch, count = masks.shape[:2]
+            poses = jnp.repeat(classes.poses, count, axis=0)
+            images = decoder(poses, masks.reshape(batch * count, -1))
+            reconstruction = images.reshape(batch, count, *images.shape[1:])
         else:
             reconstruction = decoder(classes.poses, masks)
     return Output(classes.poses, classes.activations, reconstruction, tuple(routed), logits)
