@@ -111,8 +111,8 @@ class SharedKernelCapsules(nnx.Module):
     ):
         shape = (kernel_size, kernel_size, child_dim, parents * dim)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape))
-        sizes = {"parents": parents, "dim": dim, "children": types, "child_dim": child_dim}
-        self.routing = Router(config, **sizes, rngs=rngs)
+        sizes: dict[str, Any] = {"parents": parents, "dim": dim, "children": types}
+        self.routing = Router(config, **sizes, child_dim=child_dim, rngs=rngs)
         self.parents = parents
 
     def __call__(
