@@ -15,6 +15,11 @@ from capsjax.ops.convolution import Padding, conv2d, depthwise_conv2d
 from capsjax.ops.squash import safe_norm, squash, squash_exponential
 from capsjax.types import Capsules
 
+# Of linear poses and their activations' logits at the start. The code of Hinton 2018 has 0.5, 3 and
+# -1 (added for good). Measured with matrix capsules of 32, 4, 8 and 8 types on MNIST: the narrower
+# initial values of ``LECUN_NORMAL`` learn nothing in 3,200 images.
+_POSE_STDDEV, _ACTIVATION_STDDEV, _ACTIVATION_BIAS = 0.5, 1.5, -3.0
+
 
 class PrimaryCapsules(nnx.Module):
     """Convolutional capsules: at each position ``types`` vectors of ``dim``, squashed.
@@ -108,6 +113,9 @@ class DepthwisePrimaryCapsules(nnx.Module):
 class MatrixPrimaryCapsules(nnx.Module):
     """Linear poses, and activations of their own, from two convolutions of the same features.
 
+    Without a normalisation poses start wide and activations low, so that an empty background, whose
+    poses all agree, does not rule the routing from the first step on.
+
     Args:
         channels: of the input feature maps.
         types: capsule types.
@@ -136,20 +144,23 @@ class MatrixPrimaryCapsules(nnx.Module):
     ):
         self.dim = dim
 
-        def convolution(features: int) -> Convolution:
+        def convolution(features: int, stddev: float, bias: float) -> Convolution:
             return Convolution(
                 channels,
                 features,
                 kernel_size=kernel_size,
                 stride=stride,
                 padding=padding,
-                kernel_init=LECUN_NORMAL,
+                kernel_init=LECUN_NORMAL
+                if normalise
+                else nnx.initializers.truncated_normal(stddev),
+                bias_init=nnx.initializers.constant(bias),
                 use_bias=not normalise,
                 rngs=rngs,
             )
 
-        self.poses = convolution(types * dim)
-        self.activations = convolution(types)
+        self.poses = convolution(types * dim, _POSE_STDDEV, 0.0)
+        self.activations = convolution(types, _ACTIVATION_STDDEV, _ACTIVATION_BIAS)
         self.pose_norm = TypeNorm(types, affine=True, rngs=rngs) if normalise else None
         self.activation_norm = nnx.BatchNorm(types, momentum=0.9, rngs=rngs) if normalise else None
 
