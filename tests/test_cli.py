@@ -298,7 +298,8 @@ def test_help_of_train_names_every_choice(capsjax_command: Command) -> None:
         "--learning-rate", "--schedule", "--seed", "--validation", "--limit", "--shift",
         "--precision", "--checkpoint-every", "--recipe", "--weight-decay", "--gradient-clip",
         "--layer-metrics", "--loss.kind", "--loss.margin-steps", "--loss.reduction",
-        "--model.features", "--model.semantics", "--routing", "--routing.num-iterations", "--routing.leaky",
+        "--model.features", "--model.semantics", "--routing", "--routing.num-iterations",
+        "--routing.leaky",
     ):  # fmt: skip
         assert name in said, name
 
