@@ -13,6 +13,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from capsjax import data, models
 from capsjax.cli import dispatch
 from capsjax.data import made, mnist
 from capsjax.models import MODELS, Model
+from capsjax.routing import dynamic, uniform
 from capsjax.training import run
 from capsjax.types import Output
 from tests.data import archives
@@ -233,7 +235,14 @@ def test_models_lists_every_form_with_its_published_number(capsjax_command: Comm
     said = capsjax_command("models")
     assert said.status == 0
     header, first, *more = said.out.splitlines()
-    assert header.split() == ["name", "data", "set", "parameters", "published", "source"]
+    assert re.split(r" {2,}", header)[:5] == [
+        "name",
+        "data set",
+        "parameters",
+        "published",
+        "source",
+    ]
+    assert re.split(r" {2,}", first)[-1] == "-"
     assert first.split()[:3] == ["capsnet", "mnist", "8,215,568"]
     assert 1 + len(more) == len(rows) == sum(len(model.forms) for model in MODELS.values())
 
@@ -271,6 +280,25 @@ def test_models_counts_the_layers_for_other_images_and_routings(capsjax_command:
     assert by_name["parameters"] == 8_215_568
 
 
+def test_models_tells_the_forms_of_one_data_set_apart(
+    capsjax_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = MODELS["capsnet"]
+    config = replace(model.config, decoder=False, routing=dynamic.Config(num_iterations=1))
+    other = replace(model.forms[0], config=config, parameters=6_804_224)
+    last = replace(other, config=replace(config, features=8, routing=uniform.Config()))
+    forms = (model.forms[0], other, last)
+    monkeypatch.setitem(MODELS, "capsnet", replace(model, forms=forms))
+    rows = json.loads(capsjax_command("models", "--json").out)
+    assert [row["differs"] for row in rows if row["name"] == "capsnet"] == [
+        "-",
+        "decoder=False routing.num_iterations=1",
+        "features=8 decoder=False routing=uniform",
+    ]
+    arguments = ("models", "capsnet", "--dataset", "mnist", "--form", 2, "--json")
+    assert json.loads(capsjax_command(*arguments).out)["parameters"] == 6_804_224
+
+
 def test_models_lists_who_goes_with_whom(
     capsjax_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +319,8 @@ def test_models_lists_who_goes_with_whom(
 MODELS_REFUSED = {
     "capsnets": "unknown model 'capsnets', expected one of: capsnet",
     "capsnet --dataset imagenet": "no form for 'imagenet', expected one of: mnist",
+    "capsnet --form 0": "form is 0, expected 1 to",
+    "capsnet --form 99": "form is 99, expected 1 to",
     "capsnet --image-shape 5 5 1": "images of 5x5 are smaller",
     "capsnet --num-classes 0": "num_classes is 0",
     "capsnet --depth 0": "depth is 0",

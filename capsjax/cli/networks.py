@@ -26,7 +26,9 @@ class Models:
     name: tyro.conf.Positional[str | None] = None
     """network whose layers to list"""
     dataset: str | None = None
-    """data set of the form that is meant; None is the network's first"""
+    """data set of the form that is meant; None is any"""
+    form: int = 1
+    """which form of these, where there are several, from 1 on"""
     image_shape: tuple[int, int, int] | None = None
     """height, width and channels, instead of the form's"""
     num_classes: int | None = None
@@ -50,7 +52,7 @@ def models_command(arguments: Sequence[str]) -> None:
         return _layers(options)
     given = [
         f"--{field.replace('_', '-')}"
-        for field in ("dataset", "image_shape", "num_classes", "routing", "depth")
+        for field in ("dataset", "form", "image_shape", "num_classes", "routing", "depth")
         if getattr(options, field) != getattr(Models, field)
     ]
     if given:
@@ -67,6 +69,7 @@ def _forms(as_json: bool) -> None:
             "dataset": form.dataset,
             "image_shape": form.image_shape,
             "classes": form.num_classes,
+            "differs": _differences(form.config, model.config),
             "parameters": form.parameters,
             "published": form.published,
             "note": form.note,
@@ -79,9 +82,9 @@ def _forms(as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        shown = ("name", "dataset", "parameters", "published", "source")
+        shown = ("name", "dataset", "parameters", "published", "source", "differs")
         table(
-            ("name", "data set", *shown[2:]),
+            ("name", "data set", *shown[2:5], "differs from the default by"),
             [
                 [f"{row[key]:,}" if key == "parameters" else str(row[key]) for key in shown]
                 for row in rows
@@ -91,7 +94,7 @@ def _forms(as_json: bool) -> None:
 
 def _layers(options: Models) -> None:
     name = str(options.name)
-    form = _form(name, options.dataset)
+    form = _form(name, options.dataset, options.form)
     classes = form.num_classes if options.num_classes is None else options.num_classes
     network: Any = nnx.eval_shape(
         partial(
@@ -137,7 +140,7 @@ def _layers(options: Models) -> None:
     )
 
 
-def _form(name: str, dataset: str | None) -> models.Form:
+def _form(name: str, dataset: str | None, number: int) -> models.Form:
     forms = models.find(name).forms
     fitting = [form for form in forms if dataset in (None, form.dataset)]
     if not fitting:
@@ -146,7 +149,26 @@ def _form(name: str, dataset: str | None) -> models.Form:
             f"{name} has no form for {dataset!r}, expected one of: {known}; for other images give "
             "--image-shape and --num-classes"
         )
-    return fitting[0]
+    if not 1 <= number <= len(fitting):
+        raise ValueError(f"form is {number}, expected 1 to {len(fitting)}")
+    return fitting[number - 1]
+
+
+def _differences(config: Any, default: Any) -> str:
+    """What tells a form's config from the network's default one."""
+    found, usual = to_json(config), to_json(default)
+    words = []
+    for key, value in found.items():
+        if value == usual[key]:
+            continue
+        if key != "routing":
+            words.append(f"{key}={value}")
+        elif value["algorithm"] != usual[key]["algorithm"]:
+            words.append(f"routing={value['algorithm']}")
+        else:
+            inner = [f"{name}={value[name]}" for name in value if value[name] != usual[key][name]]
+            words += [f"routing.{word}" for word in inner]
+    return " ".join(words) or "-"
 
 
 def _by(shape: Sequence[int]) -> str:

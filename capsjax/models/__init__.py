@@ -130,6 +130,8 @@ def pairs() -> dict[str, dict[str, str | None]]:
 
 def _refusal(name: str, routing: str) -> str | None:
     form = MODELS[name].forms[0]
+    if not hasattr(form.config, "routing"):
+        return "it has no capsules to route"
     build = partial(
         create,
         name,

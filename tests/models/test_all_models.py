@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from capsjax import models
+from capsjax import models, weights
 from capsjax.models import capsnet
 from capsjax.training import loop, losses
 from capsjax.training.evaluation import evaluate
@@ -134,6 +134,15 @@ def test_it_works_under_vmap_for_any_image_and_any_number_of_classes(name):
         assert output.poses.shape[:3] == (5, 2, 3)
     if output.reconstruction is not None:
         chex.assert_shape(output.reconstruction, (5, 2, *shape))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_its_weights_gives_it_back(name, tmp_path):
+    network = create(name, num_classes=3)
+    weights.save(tmp_path / "saved.safetensors", network)
+    found: Any = weights.load(tmp_path / "saved.safetensors")
+    assert found.config == network.config
+    chex.assert_trees_all_equal(nnx.state(found, nnx.Param), nnx.state(network, nnx.Param))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -198,5 +198,5 @@ def test_pairs_say_who_goes_with_whom_and_why_not(monkeypatch: pytest.MonkeyPatc
     assert list(found) == ["capsnet", "plain", "cnn"]
     assert found["capsnet"] == dict.fromkeys(ALGORITHMS)
     assert found["plain"] == {**dict.fromkeys(ALGORITHMS, "it is too plain"), "uniform": None}
-    said = "cnn has no capsules to route: leave routing at None"
+    said = "it has no capsules to route"
     assert found["cnn"] == dict.fromkeys(ALGORITHMS, said)
