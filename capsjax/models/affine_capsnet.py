@@ -22,6 +22,7 @@ from capsjax.layers.convolution import Convolution, output_shape
 from capsjax.layers.decoder import DenseDecoder
 from capsjax.layers.dense import ClassCapsules
 from capsjax.layers.primary import PrimaryCapsules
+from capsjax.layers.votes import balanced
 from capsjax.models.checks import at_least_one, check_classes, check_images, check_map, one_of
 from capsjax.models.output import output_of
 from capsjax.models.published import Form, Model
@@ -122,6 +123,7 @@ class Network(nnx.Module):
         shape = (
             (height, width, types) if config.share == "positions" else (height, width * types, 1)
         )
+        children, sharing = height * width * types, height * width * types // shape[2]
         self.classes = ClassCapsules(
             shape,
             config.primary_dim,
@@ -129,6 +131,11 @@ class Network(nnx.Module):
             config.class_dim,
             config=config.routing,
             coordinates=False,
+            # Votes through one matrix agree where votes through many cancel: as if there were so
+            # many more children.
+            weights_init=balanced(
+                config.routing, children * sharing, num_classes, config.class_dim
+            ),
             rngs=rngs,
         )
         self.decoder = (
