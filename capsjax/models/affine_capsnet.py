@@ -10,25 +10,25 @@ The paper does not say how the votes are summed. Here it is as in ``routing.unif
 has the same share of a child, 1 / classes, and the sum is squashed. There is no bias.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
 
 from capsjax.layers.convolution import Convolution, output_shape
 from capsjax.layers.decoder import DenseDecoder
 from capsjax.layers.dense import ClassCapsules
 from capsjax.layers.primary import PrimaryCapsules
 from capsjax.layers.votes import balanced
-from capsjax.models.checks import at_least_one, check_classes, check_images, check_map, one_of
-from capsjax.models.output import output_of
+from capsjax.models import network
+from capsjax.models.checks import at_least_one, check_classes, check_map, one_of
 from capsjax.models.published import Form, Model
 from capsjax.ops.convolution import Padding
 from capsjax.routing import algorithm_of, uniform
-from capsjax.types import Capsules, Output
+from capsjax.types import Capsules, Routed
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Config:
         algorithm_of(self.routing)
 
 
-class Network(nnx.Module):
+class Network(network.Network):
     """The affine CapsNet for images of any shape and any number of classes.
 
     Args:
@@ -98,9 +98,7 @@ class Network(nnx.Module):
         if config.padding == "VALID":
             field = 2 * config.kernel_size - 1
             check_map(image_shape, field, image_shape, "a receptive field")
-        self.config = config
-        self.image_shape = image_shape
-        self.num_classes = num_classes
+        super().__init__(config, image_shape, num_classes)
         self.convolution = Convolution(
             image_shape[2],
             config.features,
@@ -150,36 +148,14 @@ class Network(nnx.Module):
             else None
         )
 
-    def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        targets: Float[Array, "batch *k classes"] | None = None,
-        *,
-        longest: int = 1,
-        trace: bool = False,
-    ) -> Output:
-        """Classify and reconstruct a batch.
-
-        Args:
-            images: in [0, 1].
-            targets: 1 for each class whose capsule the decoder sees; None shows it the most active.
-                With an axis of k behind the batch it makes k reconstructions of each image.
-            longest: without targets, reconstruct so many of the most active, each by itself.
-            trace: keep every routing iteration in ``Output.routed``.
-
-        Returns:
-            Class capsules, their activations, reconstructions, and the routing.
-
-        Raises:
-            ValueError: images of another shape than the network was made for.
-        """
-        check_images(images, self.image_shape)
+    def forward(self, images: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
+        """As in ``models.network``."""
         poses, activations = self.primary(jax.nn.relu(self.convolution(images)))
         grid = (len(images), *self.classes.shape)
         capsules = Capsules(poses.reshape(*grid, -1), activations.reshape(grid))
         routed = self.classes(capsules, trace=trace)
         logits = self.classes.routing.readout.logits(routed)
-        return output_of([routed], self.decoder, targets, longest=longest, logits=logits)
+        return [routed], logits
 
 
 MODEL = Model(

@@ -13,6 +13,7 @@ they state how much is dropped: here a half, where a paper has dropout.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,15 +21,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
 
 from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, output_shape
 from capsjax.layers.dropout import Dropout
-from capsjax.models.checks import at_least_one, check_classes, check_images, check_map, one_of
+from capsjax.models import network
+from capsjax.models.checks import at_least_one, check_map, one_of
 from capsjax.models.published import Form, Model
 from capsjax.ops.convolution import Padding
 from capsjax.ops.pooling import max_pool
-from capsjax.types import Output
+from capsjax.types import Routed
 
 # As in efficient_capsnet, whose convolutions EFFICIENT has.
 _EPSILON, _MOMENTUM = 1e-3, 0.99
@@ -102,7 +103,7 @@ EFFICIENT = Config(
 )
 
 
-class Network(nnx.Module):
+class Network(network.Network):
     """A convolutional network for images of any shape and any number of classes.
 
     Args:
@@ -124,10 +125,7 @@ class Network(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
     ):
-        check_classes(num_classes)
-        self.config = config
-        self.image_shape = image_shape
-        self.num_classes = num_classes
+        super().__init__(config, image_shape, num_classes)
         convolutions, shape = [], image_shape
         rows = zip(config.features, config.kernel_sizes, config.strides, config.pools, strict=True)
         for features, kernel_size, stride, pool in rows:
@@ -157,33 +155,9 @@ class Network(nnx.Module):
         self.dropout = Dropout(config.dropout, rngs=rngs) if config.dropout else None
         self.classes = nnx.Linear(sizes[-1], num_classes, kernel_init=LECUN_NORMAL, rngs=rngs)
 
-    def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        targets: Float[Array, "batch *k classes"] | None = None,
-        *,
-        longest: int = 1,
-        trace: bool = False,
-    ) -> Output:
-        """Classify a batch.
-
-        Until ``network.eval()`` batch normalisation uses the batch's statistics and updates the
-        running ones, and dropout drops.
-
-        Args:
-            images: in [0, 1].
-            targets: unused: there is nothing to reconstruct from.
-            longest: unused.
-            trace: unused: nothing is routed.
-
-        Returns:
-            Logits, and their softmax as activations; no poses, no reconstruction.
-
-        Raises:
-            ValueError: images of another shape than the network was made for.
-        """
-        del targets, longest, trace
-        check_images(images, self.image_shape)
+    def forward(self, images: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
+        """As in ``models.network``."""
+        del trace
         x = images
         for number, convolution in enumerate(self.convolutions):
             x = jax.nn.relu(convolution(x))
@@ -196,7 +170,7 @@ class Network(nnx.Module):
         if self.dropout is not None:
             x = self.dropout(x)
         logits = self.classes(x)
-        return Output(None, jax.nn.softmax(logits), None, (), logits)
+        return (), logits
 
 
 _TRAINING = {"loss": {"kind": "cross_entropy"}}

@@ -15,13 +15,13 @@ normal of 0.1 for the class capsules' matrices.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
 
 from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, output_shape
 from capsjax.layers.decoder import DenseDecoder
@@ -29,12 +29,12 @@ from capsjax.layers.dense import DenseCapsules
 from capsjax.layers.primary import PrimaryCapsules
 from capsjax.layers.router import capsules_of
 from capsjax.layers.votes import balanced
-from capsjax.models.checks import at_least_one, check_classes, check_images, one_of
-from capsjax.models.output import output_of
+from capsjax.models import network
+from capsjax.models.checks import at_least_one, check_classes, one_of
 from capsjax.models.published import Form, Model
 from capsjax.ops.convolution import Padding
 from capsjax.routing import algorithm_of, dynamic
-from capsjax.types import Output
+from capsjax.types import Routed
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Config:
             )
 
 
-class Network(nnx.Module):
+class Network(network.Network):
     """CapsNet for images of any shape and any number of classes.
 
     Args:
@@ -112,9 +112,7 @@ class Network(nnx.Module):
         bias_init = nnx.initializers.constant(0.1 if official else 0.0)
         normal = nnx.initializers.truncated_normal
         leaky = getattr(config.routing, "leaky", False)
-        self.config = config
-        self.image_shape = image_shape
-        self.num_classes = num_classes
+        super().__init__(config, image_shape, num_classes)
         self.convolution = Convolution(
             image_shape[2],
             config.features,
@@ -173,37 +171,15 @@ class Network(nnx.Module):
             else None
         )
 
-    def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        targets: Float[Array, "batch *k classes"] | None = None,
-        *,
-        longest: int = 1,
-        trace: bool = False,
-    ) -> Output:
-        """Classify and reconstruct a batch.
-
-        Args:
-            images: in [0, 1].
-            targets: 1 for each class whose capsule the decoder sees; None shows it the most active.
-                With an axis of k behind the batch it makes k reconstructions of each image.
-            longest: without targets, reconstruct so many of the most active, each by itself.
-            trace: keep every routing iteration in ``Output.routed``.
-
-        Returns:
-            Class capsules, their activations, reconstructions, and the routing.
-
-        Raises:
-            ValueError: images of another shape than the network was made for.
-        """
-        check_images(images, self.image_shape)
+    def forward(self, images: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
+        """As in ``models.network``."""
         capsules = self.primary(jax.nn.relu(self.convolution(images)))
         routed = []
         for layer in (*self.hidden, self.classes):
             routed.append(layer(capsules, trace=trace))
             capsules = capsules_of(routed[-1])
         logits = self.classes.routing.readout.logits(routed[-1])
-        return output_of(routed, self.decoder, targets, longest=longest, logits=logits)
+        return routed, logits
 
 
 def _check_sizes(config: Config, image_shape: tuple[int, ...], num_classes: int) -> None:

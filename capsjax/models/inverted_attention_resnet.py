@@ -27,7 +27,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
 
 from capsjax.layers.conv import ConvolutionalCapsules
 from capsjax.layers.convolution import LECUN_NORMAL, Convolution
@@ -35,20 +34,18 @@ from capsjax.layers.dense import DenseCapsules
 from capsjax.layers.residual import ResidualTrunk, halving
 from capsjax.layers.router import capsules_of
 from capsjax.layers.votes import check_matrix
+from capsjax.models import network
 from capsjax.models.checks import (
     at_least_one,
-    check_classes,
-    check_images,
     one_of,
     uses_activations,
 )
-from capsjax.models.output import output_of
 from capsjax.models.published import Form, Model
 from capsjax.ops.convolution import Padding
 from capsjax.routing import ALGORITHMS, algorithm_of, inverted_attention, name_of
 from capsjax.routing.competition import Over
 from capsjax.routing.convergence import Loop
-from capsjax.types import Capsules, Output, Routed, Trace
+from capsjax.types import Capsules, Routed, Trace
 
 _EPSILON = 1e-5  # of the primary capsules' normalisation, as of the routing's
 
@@ -113,7 +110,7 @@ class Config:
             _check_concurrent(self)
 
 
-class Network(nnx.Module):
+class Network(network.Network):
     """The network for images of any shape and any number of classes.
 
     Args:
@@ -135,10 +132,7 @@ class Network(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
     ):
-        check_classes(num_classes)
-        self.config = config
-        self.image_shape = image_shape
-        self.num_classes = num_classes
+        super().__init__(config, image_shape, num_classes)
         routing, dim = config.routing, config.dim
         if config.mode == "concurrent":
             routing = dataclasses.replace(routing, num_iterations=1)
@@ -189,34 +183,8 @@ class Network(nnx.Module):
             layers.append(dense)
         self.layers = nnx.List(layers)
 
-    def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        targets: Float[Array, "batch *k classes"] | None = None,
-        *,
-        longest: int = 1,
-        trace: bool = False,
-    ) -> Output:
-        """Classify a batch.
-
-        Batch normalisation uses the batch's statistics, and updates the running ones, until
-        ``network.eval()``.
-
-        Args:
-            images: in [0, 1].
-            targets: unused, there is no decoder.
-            longest: unused.
-            trace: keep every routing iteration in ``Output.routed``.
-
-        Returns:
-            Class capsules, the logistic function of their logits as activations, the routing, and
-            the logits.
-
-        Raises:
-            ValueError: images of another shape than the network was made for.
-        """
-        del targets, longest
-        check_images(images, self.image_shape)
+    def forward(self, images: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
+        """As in ``models.network``."""
         features = self.primary(self.trunk(images))
         poses = features.reshape(*features.shape[:3], -1, self.config.dim)
         nothing: Any = None
@@ -229,7 +197,7 @@ class Network(nnx.Module):
         if trace:
             routed = [_traced(layer) for layer in zip(*rounds, strict=True)]
         logits = self.layers[-1].routing.readout.logits(routed[-1])
-        return output_of(routed, None, None, logits=logits)
+        return routed, logits
 
     def _forward(self, children: Capsules, trace: bool) -> list[Routed]:
         """Layer after layer."""

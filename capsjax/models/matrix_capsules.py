@@ -12,13 +12,13 @@ votes as large as poses. Coordinates are shares of the grid below, from 0 to 1; 
 "scaled", of the receptive field's centre.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
 
 from capsjax.layers.conv import ConvolutionalCapsules
 from capsjax.layers.convolution import Convolution, output_shape
@@ -26,13 +26,13 @@ from capsjax.layers.dense import ClassCapsules
 from capsjax.layers.primary import MatrixPrimaryCapsules
 from capsjax.layers.router import capsules_of
 from capsjax.layers.votes import check_matrix
-from capsjax.models.checks import at_least_one, check_classes, check_images, one_of
-from capsjax.models.output import output_of
+from capsjax.models import network
+from capsjax.models.checks import at_least_one, one_of
 from capsjax.models.published import Form, Model
 from capsjax.ops.convolution import Padding
 from capsjax.routing import algorithm_of, em
 from capsjax.routing.competition import Over
-from capsjax.types import Output
+from capsjax.types import Routed
 
 # The paper names neither. With the authors' 0.01 and 5e-4 activations stay at one half, assignments
 # are hard from the first step on, and nothing is learned in 3,200 digits (narrow form).
@@ -97,7 +97,7 @@ class Config:
         algorithm_of(self.routing)
 
 
-class Network(nnx.Module):
+class Network(network.Network):
     """Matrix capsules for images of any shape and any number of classes.
 
     Args:
@@ -118,10 +118,7 @@ class Network(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
     ):
-        check_classes(num_classes)
-        self.config = config
-        self.image_shape = image_shape
-        self.num_classes = num_classes
+        super().__init__(config, image_shape, num_classes)
         self.convolution = Convolution(
             image_shape[2],
             config.features,
@@ -173,29 +170,8 @@ class Network(nnx.Module):
             **options,
         )
 
-    def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        targets: Float[Array, "batch *k classes"] | None = None,
-        *,
-        longest: int = 1,
-        trace: bool = False,
-    ) -> Output:
-        """Classify a batch.
-
-        Args:
-            images: in [0, 1], or standardised.
-            targets: not looked at: there is no decoder.
-            longest: not looked at either.
-            trace: keep every routing iteration in ``Output.routed``.
-
-        Returns:
-            Class capsules, their activations, and the routing of every layer.
-
-        Raises:
-            ValueError: images of another shape than the network was made for.
-        """
-        check_images(images, self.image_shape)
+    def forward(self, images: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
+        """As in ``models.network``."""
         features = self.convolution(images)
         if self.convolution_norm is not None:
             features = self.convolution_norm(features)
@@ -205,7 +181,7 @@ class Network(nnx.Module):
             routed.append(layer(capsules, trace=trace))
             capsules = capsules_of(routed[-1])
         logits = self.classes.routing.readout.logits(routed[-1])
-        return output_of(routed, None, targets, longest=longest, logits=logits)
+        return routed, logits
 
 
 _SMALL = Config(features=64, primary_types=8, types=(16, 16))

@@ -17,6 +17,7 @@ halves the map.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,7 +25,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
 
 from capsjax.layers.conv import ConvolutionalCapsules
 from capsjax.layers.convolution import LECUN_NORMAL
@@ -32,19 +32,17 @@ from capsjax.layers.dense import DenseCapsules
 from capsjax.layers.residual import NormalisedConvolution, ResidualTrunk, halving
 from capsjax.layers.router import capsules_of
 from capsjax.layers.votes import balanced, check_matrix
+from capsjax.models import network
 from capsjax.models.checks import (
     at_least_one,
-    check_classes,
-    check_images,
     one_of,
     uses_activations,
 )
-from capsjax.models.output import output_of
 from capsjax.models.published import Form, Model
 from capsjax.ops.squash import safe_norm, squash
 from capsjax.routing import algorithm_of, dynamic, em, self_routing, variational_bayes
 from capsjax.routing.competition import Over
-from capsjax.types import Capsules, Output, Routed
+from capsjax.types import Capsules, Routed
 
 Head = Literal["capsules", "average", "max", "dense"]
 
@@ -103,7 +101,7 @@ class Config:
         return self.matrix
 
 
-class Network(nnx.Module):
+class Network(network.Network):
     """The network for images of any shape and any number of classes.
 
     Args:
@@ -124,43 +122,14 @@ class Network(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
     ):
-        check_classes(num_classes)
-        self.config = config
-        self.image_shape = image_shape
-        self.num_classes = num_classes
+        super().__init__(config, image_shape, num_classes)
         stages = halving(config.widths, config.blocks)
         self.trunk = ResidualTrunk(image_shape[2], stages, shortcut="A", rngs=rngs)
         head = _CapsuleHead if config.head == "capsules" else _PlainHead
         self.head = head(config, self.trunk.out_shape(image_shape), num_classes, rngs)
 
-    def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        targets: Float[Array, "batch *k classes"] | None = None,
-        *,
-        longest: int = 1,
-        trace: bool = False,
-    ) -> Output:
-        """Classify a batch.
-
-        Batch normalisation uses the batch's statistics, and updates the running ones, until
-        ``network.eval()``.
-
-        Args:
-            images: in [0, 1].
-            targets: unused, there is no decoder.
-            longest: unused.
-            trace: keep every routing iteration in ``Output.routed``.
-
-        Returns:
-            Class capsules, their activations and the routing; without capsules the probabilities of
-            the classes, and their logits.
-
-        Raises:
-            ValueError: images of another shape than the network was made for.
-        """
-        del targets, longest
-        check_images(images, self.image_shape)
+    def forward(self, images: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
+        """As in ``models.network``."""
         return self.head(self.trunk(images), trace=trace)
 
 
@@ -221,7 +190,7 @@ class _CapsuleHead(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, features: Array, *, trace: bool) -> Output:
+    def __call__(self, features: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
         capsules = self._primary(features)
         routed: list[Routed] = []
         for number, layer in enumerate(self.hidden):
@@ -233,7 +202,7 @@ class _CapsuleHead(nnx.Module):
                 capsules = capsules._replace(poses=poses)
         routed.append(self.classes(capsules, trace=trace))
         logits = self.classes.routing.readout.logits(routed[-1])
-        return output_of(routed, None, None, logits=logits)
+        return routed, logits
 
     def _primary(self, features: Array) -> Capsules:
         poses = self.poses(features)
@@ -261,7 +230,7 @@ class _PlainHead(nnx.Module):
         inputs = channels if self.convolution is None else height * width * wide
         self.linear = nnx.Linear(inputs, num_classes, kernel_init=LECUN_NORMAL, rngs=rngs)
 
-    def __call__(self, features: Array, *, trace: bool) -> Output:
+    def __call__(self, features: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
         del trace
         if self.convolution is not None:
             features = jax.nn.relu(self.convolution(features))
@@ -271,7 +240,7 @@ class _PlainHead(nnx.Module):
         else:
             seen = jnp.max(features, axis=(1, 2))
         logits = self.linear(seen)
-        return Output(None, jax.nn.softmax(logits), None, (), logits)
+        return (), logits
 
 
 def _form(config: Config, parameters: int, published: str = "none", note: str = "") -> Form:

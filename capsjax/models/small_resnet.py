@@ -6,19 +6,19 @@ change their width are batch-normalised 1x1 convolutions ("B"), as in later netw
 with zeros for the new channels ("A"), as in theirs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
 
 from capsjax.layers.convolution import LECUN_NORMAL
 from capsjax.layers.residual import ResidualTrunk, Shortcut, halving
-from capsjax.models.checks import at_least_one, check_classes, check_images, one_of
+from capsjax.models import network
+from capsjax.models.checks import at_least_one, one_of
 from capsjax.models.published import Form, Model
-from capsjax.types import Output
+from capsjax.types import Routed
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Config:
         one_of(self, "shortcut", ("A", "B"))
 
 
-class Network(nnx.Module):
+class Network(network.Network):
     """The small residual network for images of any shape and any number of classes.
 
     Args:
@@ -65,45 +65,18 @@ class Network(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
     ):
-        check_classes(num_classes)
-        self.config = config
-        self.image_shape = image_shape
-        self.num_classes = num_classes
+        super().__init__(config, image_shape, num_classes)
         stages = halving(config.widths, config.blocks)
         self.trunk = ResidualTrunk(image_shape[2], stages, shortcut=config.shortcut, rngs=rngs)
         self.linear = nnx.Linear(
             self.trunk.features, num_classes, kernel_init=LECUN_NORMAL, rngs=rngs
         )
 
-    def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        targets: Float[Array, "batch *k classes"] | None = None,
-        *,
-        longest: int = 1,
-        trace: bool = False,
-    ) -> Output:
-        """Classify a batch.
-
-        Batch normalisation uses the batch's statistics, and updates the running ones, until
-        ``network.eval()``.
-
-        Args:
-            images: in [0, 1].
-            targets: unused, there is no decoder.
-            longest: unused.
-            trace: unused, there is no routing.
-
-        Returns:
-            Probabilities of the classes, and their logits.
-
-        Raises:
-            ValueError: images of another shape than the network was made for.
-        """
-        del targets, longest, trace
-        check_images(images, self.image_shape)
+    def forward(self, images: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
+        """As in ``models.network``."""
+        del trace
         logits = self.linear(jnp.mean(self.trunk(images), axis=(1, 2)))
-        return Output(None, jax.nn.softmax(logits), None, (), logits)
+        return (), logits
 
 
 MODEL = Model(
