@@ -19,6 +19,7 @@ epsilon.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,17 +27,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
 
 from capsjax.layers.cells import ResidualCapsules
 from capsjax.layers.convolution import Convolution
 from capsjax.layers.decoder import ClassIndependentDecoder
 from capsjax.layers.dense import DenseCapsules, flattened
-from capsjax.models.checks import at_least_one, check_classes, check_images
-from capsjax.models.output import output_of
+from capsjax.models import network
+from capsjax.models.checks import at_least_one
 from capsjax.models.published import Form, Model
 from capsjax.routing import algorithm_of, dynamic
-from capsjax.types import Capsules, Output
+from capsjax.types import Capsules, Routed
 
 # Keras' own, which the authors' code keeps.
 _EPSILON, _MOMENTUM = 1e-3, 0.99
@@ -90,7 +90,7 @@ class Config:
 RESIZED = Config(decoder_features=(64, 32, 16, 8))
 
 
-class Network(nnx.Module):
+class Network(network.Network):
     """DeepCaps for images of any shape and any number of classes.
 
     Args:
@@ -111,10 +111,7 @@ class Network(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
     ):
-        check_classes(num_classes)
-        self.config = config
-        self.image_shape = image_shape
-        self.num_classes = num_classes
+        super().__init__(config, image_shape, num_classes)
         self.convolution = Convolution(
             image_shape[2], config.features, kernel_size=3, padding="SAME", rngs=rngs
         )
@@ -154,34 +151,8 @@ class Network(nnx.Module):
             else None
         )
 
-    def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        targets: Float[Array, "batch *k classes"] | None = None,
-        *,
-        longest: int = 1,
-        trace: bool = False,
-    ) -> Output:
-        """Classify and reconstruct a batch.
-
-        Batch normalisation uses the batch's statistics, and updates the running ones, until
-        ``network.eval()``.
-
-        Args:
-            images: in [0, 1].
-            targets: 1 for each class whose capsule the decoder sees; None shows it the most active.
-                With an axis of k behind the batch it makes k reconstructions of each image.
-            longest: without targets, reconstruct so many of the most active, each by itself.
-            trace: keep every routing iteration in ``Output.routed``.
-
-        Returns:
-            Class capsules, their activations, reconstructions, and the routing of the last cell and
-            of the classes.
-
-        Raises:
-            ValueError: images of another shape than the network was made for.
-        """
-        check_images(images, self.image_shape)
+    def forward(self, images: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
+        """As in ``models.network``."""
         features = self.normalisation(jax.nn.relu(self.convolution(images)))
         capsules = Capsules(features[..., None], features)
         found, routed = [], []
@@ -192,7 +163,7 @@ class Network(nnx.Module):
         last_two = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *found[:-3:-1])
         routed.append(self.classes(last_two, trace=trace))
         logits = self.classes.routing.readout.logits(routed[-1])
-        return output_of(routed, self.decoder, targets, longest=longest, logits=logits)
+        return routed, logits
 
 
 _NOTE = (

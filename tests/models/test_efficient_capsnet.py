@@ -18,6 +18,7 @@ from capsjax.models import efficient_capsnet
 from capsjax.routing import dynamic
 from capsjax.training import loop, run
 from capsjax.training.evaluation import evaluate
+from capsjax.types import Capsules
 from tests.conftest import bare_config
 from tests.training.small import digits
 
@@ -27,6 +28,7 @@ RELEASED = (
     / "efficient_capsnet_smallnorb"
     / "released_weights_and_outputs.npz"
 )
+PART = Path(__file__).parent / "fixtures" / "efficient_capsnet_smallnorb_part.npz"
 
 
 def create(config: Any = NARROW, **options: Any) -> Any:
@@ -38,11 +40,20 @@ def create(config: Any = NARROW, **options: Any) -> Any:
     ("config", "image_shape", "classes", "count"),
     [
         (efficient_capsnet.Config(), (28, 28, 1), 10, 1_573_168),
-        (efficient_capsnet.Config(decoder=False), (28, 28, 1), 10, 161_824),
-        (replace(efficient_capsnet.MULTI_MNIST, decoder=False), (36, 36, 1), 10, 154_656),
-        (replace(efficient_capsnet.SMALLNORB, decoder=False), (48, 48, 2), 5, 151_664),
+        (efficient_capsnet.Config(decoder="none"), (28, 28, 1), 10, 161_824),
+        (efficient_capsnet.MULTI_MNIST, (36, 36, 1), 10, 154_656 + 1_936_144),
+        (replace(efficient_capsnet.MULTI_MNIST, decoder="none"), (36, 36, 1), 10, 154_656),
+        (efficient_capsnet.SMALLNORB, (48, 48, 2), 5, 151_664 + 229_570),
+        (replace(efficient_capsnet.SMALLNORB, decoder="none"), (48, 48, 2), 5, 151_664),
     ],
-    ids=["mnist", "mnist, encoder", "multi_mnist, encoder", "smallnorb, encoder"],
+    ids=[
+        "mnist",
+        "mnist, encoder",
+        "multi_mnist",
+        "multi_mnist, encoder",
+        "smallnorb",
+        "smallnorb, encoder",
+    ],
 )
 def test_published_networks_have_their_published_parameters(
     config: Any, image_shape: tuple[int, int, int], classes: int, count: int
@@ -56,29 +67,72 @@ def test_published_networks_have_their_published_parameters(
 def test_the_released_weights_give_the_released_outputs(dtype: str) -> None:
     released = np.load(RELEASED)
     with jax.enable_x64(dtype == "float64"):
-        config = replace(efficient_capsnet.SMALLNORB, decoder=False)
-        network = create(config, image_shape=(48, 48, 2), num_classes=5)
+        network = create(efficient_capsnet.SMALLNORB, image_shape=(48, 48, 2), num_classes=5)
 
         def array(name: str) -> Any:
             return jnp.asarray(released[name], dtype)
 
+        def fill(layer: Any, name: str) -> None:
+            layer.kernel = nnx.Param(array(f"{name}_kernel"))
+            layer.bias = nnx.Param(array(f"{name}_bias"))
+
         for number in range(4):
-            convolution = network.convolutions[number]
-            convolution.kernel = nnx.Param(array(f"w_conv{number + 1}_kernel"))
-            convolution.bias = nnx.Param(array(f"w_conv{number + 1}_bias"))
+            fill(network.convolutions[number], f"w_conv{number + 1}")
             normalisation = network.normalisations[number]
             normalisation.scale = nnx.Param(array(f"w_inorm{number + 1}_gamma"))
             normalisation.bias = nnx.Param(array(f"w_inorm{number + 1}_beta"))
-        network.primary.kernel = nnx.Param(array("w_primary_dwconv_kernel"))
-        network.primary.bias = nnx.Param(array("w_primary_dwconv_bias"))
-        # Stored as [parents, children, child_dim, dim] and [parents, children, 1].
-        network.classes.votes.weights = nnx.Param(array("w_fccaps_W").transpose(2, 0, 3, 1))
-        network.classes.routing.params["prior"] = nnx.Param(array("w_fccaps_b")[..., 0])
-        output = network(array("x"))
+            fill(network.decoder.convolutions[number], f"w_gen_conv{number + 1}")
+        fill(network.primary, "w_primary_dwconv")
+        fill_classes(network.classes, released, dtype)
+        fill(network.decoder.linear, "w_gen_dense")
+        output = nnx.jit(lambda network, x: network(x))(network, array("x"))
     tolerance = {"float32": 1e-5, "float64": 1e-9}[dtype]
     np.testing.assert_allclose(output.poses, released["digit_caps"], atol=tolerance)
-    lengths = np.sqrt(np.square(np.asarray(output.activations, float)) + 1e-7)
-    np.testing.assert_allclose(lengths, released["lengths"], atol=tolerance)
+    assert_lengths(output.activations, released["lengths"], tolerance)
+    # Of a run in float32, at any rate.
+    found, expected = output.reconstruction, released["reconstruction"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_parts_of_the_released_weights_give_the_released_intermediate_results(dtype: str) -> None:
+    """Without the whole file: the first block, the primary and the class capsules."""
+    part = np.load(PART)
+    with jax.enable_x64(dtype == "float64"):
+        config = replace(efficient_capsnet.SMALLNORB, decoder="none")
+        network = create(config, image_shape=(48, 48, 2), num_classes=5)
+        network.convolutions[0].kernel = nnx.Param(jnp.asarray(part["w_conv1_kernel"], dtype))
+        network.convolutions[0].bias = nnx.Param(jnp.asarray(part["w_conv1_bias"], dtype))
+        network.normalisations[0].scale = nnx.Param(jnp.asarray(part["w_inorm1_gamma"], dtype))
+        network.normalisations[0].bias = nnx.Param(jnp.asarray(part["w_inorm1_beta"], dtype))
+        network.primary.kernel = nnx.Param(jnp.asarray(part["w_primary_dwconv_kernel"], dtype))
+        network.primary.bias = nnx.Param(jnp.asarray(part["w_primary_dwconv_bias"], dtype))
+        fill_classes(network.classes, part, dtype)
+        block = network.block(0, jnp.asarray(part["x_sample0"], dtype))
+        primary = network.primary(jnp.asarray(part["block4_sample0"], dtype))
+        lengths = np.linalg.norm(part["primary_caps"], axis=-1)
+        below = Capsules(jnp.asarray(part["primary_caps"], dtype), jnp.asarray(lengths, dtype))
+        routed = network.classes(below)
+    every = block[:, ::4, ::4]
+    np.testing.assert_allclose(every, part["block1_sample0_every_4th"], rtol=0, atol=1e-5)
+    # Stored in float32, as the input is.
+    first = primary.poses.reshape(1, 16, 8)
+    np.testing.assert_allclose(first, part["primary_caps"][:1], rtol=0, atol=1e-6)
+    tolerance = {"float32": 1e-6, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(routed.poses, part["digit_caps"], rtol=0, atol=tolerance)
+    assert_lengths(routed.activations, part["lengths"], tolerance)
+
+
+def fill_classes(classes: Any, released: Any, dtype: str) -> None:
+    # Stored as [parents, children, child_dim, dim] and [parents, children, 1].
+    weights = released["w_fccaps_W"].transpose(2, 0, 3, 1)
+    classes.votes.weights = nnx.Param(jnp.asarray(weights, dtype))
+    classes.routing.params["prior"] = nnx.Param(jnp.asarray(released["w_fccaps_b"][..., 0], dtype))
+
+
+def assert_lengths(found: Any, released: Any, tolerance: float) -> None:
+    lengths = np.sqrt(np.square(np.asarray(found, float)) + 1e-7)
+    np.testing.assert_allclose(lengths, released, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +176,8 @@ def test_batch_statistics_serve_training_and_running_ones_evaluation() -> None:
         ({"primary_kernel": 0}, "primary_kernel is 0"),
         ({"primary_stride": 0}, "primary_stride is 0"),
         ({"decoder_widths": (0,)}, "decoder_widths are"),
+        ({"decoder_features": ()}, r"decoder_features are \(\), expected .* at least one"),
+        ({"decoder": True}, "decoder is True, expected one of: 'none', 'dense', 'convolutional'"),
         ({"activation": "gelu"}, "activation is 'gelu'"),
         ({"normalisation": "layer"}, "normalisation is 'layer'"),
         ({"routing": 3}, "routing is 3"),
