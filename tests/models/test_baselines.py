@@ -2,17 +2,21 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
 from capsjax import models
 from capsjax.models import baselines
-from capsjax.training import loop
+from capsjax.training import losses
+from capsjax.training.checkpoint import Checkpoints
+from capsjax.training.step import State, make_step, split
 from tests.conftest import bare_config
 from tests.training.small import assert_same_bits, digits
 
@@ -145,15 +149,23 @@ def test_the_last_layer_alone_sees_dropout_and_in_training_alone() -> None:
     assert create(replace(SMALL, dropout=0.0)).dropout is None
 
 
-def test_a_run_that_was_stopped_drops_what_it_would_have(tmp_path: Any) -> None:
-    arrays = digits(48)
-    config = loop.Config(epochs=2, batch_size=8, validation=16, schedule="recipe")
-    network = create(image_shape=(28, 28, 1), num_classes=10)
-    through = loop.fit(network, arrays, config)
-    loop.fit(network, arrays, replace(config, epochs=1), workdir=tmp_path)
-    resumed = loop.fit(network, arrays, config, workdir=tmp_path)
-    assert int(resumed.state.rest["dropout"]["calls"][...]) == 8
-    assert_same_bits(resumed.state, through.state)
+def test_a_run_that_was_stopped_drops_what_it_would_have(tmp_path: Path) -> None:
+    arrays = digits(8)
+    graph, params, rest = split(create(image_shape=(28, 28, 1), num_classes=10))
+    optimizer = optax.sgd(0.1)
+    loss, key = losses.Config(), jax.random.key(0)
+    step = jax.jit(make_step(graph, optimizer, num_classes=10, limit=2, loss=loss, key=key))
+    states = [State(params, rest, optimizer.init(params), jnp.zeros((), jnp.int32))]
+    for _ in range(4):
+        states.append(step(states[-1], arrays["image"], arrays["label"])[0])
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(2, states[2])
+    resumed = checkpoints.restore(2, states[0])
+    checkpoints.close()
+    for _ in range(2):
+        resumed = step(resumed, arrays["image"], arrays["label"])[0]
+    assert int(resumed.rest["dropout"]["calls"][...]) == 4
+    assert_same_bits(resumed, states[4])
 
 
 def test_what_capsules_need_is_ignored_or_refused() -> None:
