@@ -57,7 +57,9 @@ class NormalisedConvolution(nnx.Module):
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Array:
         """``[batch, height / stride, width / stride, features]``, sizes rounded up."""
         frame = (self.frame, self.frame)
-        return self.normalisation(self.convolution(jnp.pad(x, ((0, 0), frame, frame, (0, 0)))))
+        out = self.convolution(jnp.pad(x, ((0, 0), frame, frame, (0, 0))))
+        # The running statistics are float32, whatever the parameters are.
+        return self.normalisation(out).astype(out.dtype)
 
 
 class ResidualBlock(nnx.Module):

@@ -29,7 +29,7 @@ from flax import nnx
 from jax import Array
 
 from capsjax.layers.conv import ConvolutionalCapsules
-from capsjax.layers.convolution import LECUN_NORMAL, Convolution
+from capsjax.layers.convolution import LECUN_NORMAL, Convolution, Initializer
 from capsjax.layers.dense import DenseCapsules
 from capsjax.layers.residual import ResidualTrunk, halving
 from capsjax.layers.router import capsules_of
@@ -150,6 +150,7 @@ class Network(network.Network):
         height, width, _ = self.trunk.out_shape(image_shape)
         grid = (height, width, config.types)
         layers: list[ConvolutionalCapsules | DenseCapsules] = []
+        slots = config.kernel_size**2 * config.types
         for stride in config.strides:
             convolutional = ConvolutionalCapsules(
                 grid,
@@ -162,6 +163,7 @@ class Network(network.Network):
                 config=routing,
                 matrix=config.matrix,
                 over=config.over,
+                weights_init=_weights_init(config, slots, config.types),
                 readout=False,
                 rngs=rngs,
             )
@@ -169,7 +171,6 @@ class Network(network.Network):
             grid = convolutional.out_shape
         sizes = [math.prod(grid), *config.hidden, num_classes]
         for number, (children, parents) in enumerate(itertools.pairwise(sizes)):
-            last = number == len(config.hidden)
             dense = DenseCapsules(
                 children,
                 dim,
@@ -177,7 +178,8 @@ class Network(network.Network):
                 dim,
                 config=routing,
                 matrix=config.matrix,
-                readout=last,
+                weights_init=_weights_init(config, children, parents),
+                readout=number == len(config.hidden),
                 rngs=rngs,
             )
             layers.append(dense)
@@ -225,6 +227,16 @@ def _traced(rounds: Sequence[Routed]) -> Routed:
 
     traces: list[Trace | None] = [each.trace for each in rounds]
     return rounds[-1]._replace(trace=jax.tree.map(join, *traces))
+
+
+def _weights_init(config: Config, children: int, parents: int) -> Initializer:
+    """Normal, of the authors' code's standard deviation.
+
+    Layer normalisation undoes the size of the votes, but not that of the weights' gradients, which
+    their learning rate of 0.1 was chosen for.
+    """
+    inner = math.isqrt(config.dim) if config.matrix else config.dim
+    return nnx.initializers.normal(math.sqrt(parents / (inner * children)))
 
 
 def _usable() -> list[str]:

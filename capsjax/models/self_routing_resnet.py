@@ -198,8 +198,8 @@ class _CapsuleHead(nnx.Module):
             capsules = capsules_of(routed[-1])
             if self.norms:
                 flat = capsules.poses.reshape(*capsules.poses.shape[:3], -1)
-                poses = self.norms[number](flat).reshape(capsules.poses.shape)
-                capsules = capsules._replace(poses=poses)
+                poses = self.norms[number](flat).astype(flat.dtype)
+                capsules = capsules._replace(poses=poses.reshape(capsules.poses.shape))
         routed.append(self.classes(capsules, trace=trace))
         logits = self.classes.routing.readout.logits(routed[-1])
         return routed, logits

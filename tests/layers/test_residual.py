@@ -152,3 +152,15 @@ def test_what_cannot_be_is_refused() -> None:
     for stages in ([], [(4, 0, 1)]):
         with pytest.raises(ValueError, match=r"stages are \(.*\), expected at least one"):
             ResidualTrunk(1, stages, rngs=rngs)
+
+
+def test_a_trunk_keeps_to_its_dtype() -> None:
+    def run(images: Any) -> Any:
+        trunk = ResidualTrunk(1, [(2, 1, 1), (4, 1, 2)], rngs=nnx.Rngs(params=0))
+        graph, params, rest = nnx.split(trunk, nnx.Param, ...)
+        return nnx.merge(graph, jax.tree.map(lambda x: x.astype(images.dtype), params), rest)(
+            images
+        )
+
+    out = jax.eval_shape(run, jax.ShapeDtypeStruct((2, 4, 4, 1), jnp.bfloat16))
+    assert (out.shape, out.dtype) == ((2, 2, 2, 4), jnp.bfloat16)

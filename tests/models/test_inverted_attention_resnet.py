@@ -42,7 +42,7 @@ def stirred(config: Any, random: np.random.Generator) -> Any:
     learned = [network.primary_norm.scale, network.primary_norm.bias]
     for layer in network.layers:
         learned += [layer.routing.params["scale"], layer.routing.params["offset"]]
-        layer.votes.weights[...] = 2 * layer.votes.weights[...]
+        layer.votes.weights[...] = 5 * layer.votes.weights[...]
     for variable in learned:
         drawn = random.normal(1, 0.5, size=variable.shape)
         variable[...] = jnp.asarray(drawn, jnp.float32)
@@ -204,6 +204,14 @@ def test_one_iteration_is_the_same_in_both_modes_and_two_are_not(
     np.testing.assert_array_equal(*once)
     twice = logits(2)
     assert np.abs(twice[0] - twice[1]).max() > 1e-4
+
+
+def test_weights_start_as_in_the_authors_code() -> None:
+    network = create(replace(CONFIG, types=16), image_shape=(6, 6, 1))
+    convolutional, classes = (array(layer.votes.weights) for layer in network.layers)
+    # sqrt(parents / (rows of a matrix * children)): 3x3 windows of 16, then 4x4x16 capsules.
+    np.testing.assert_allclose(convolutional.std(), math.sqrt(16 / (2 * 144)), rtol=0.05)
+    np.testing.assert_allclose(classes.std(), math.sqrt(3 / (2 * 256)), rtol=0.05)
 
 
 def test_only_the_class_capsules_have_a_readout() -> None:
