@@ -22,7 +22,8 @@ from capsjax.types import Capsules
 from tests.conftest import bare_config
 from tests.training.small import digits
 
-NARROW = efficient_capsnet.Config(features=(4, 8, 8, 16), decoder_widths=(16,))
+_SMALL = efficient_capsnet.Config(features=(4, 8, 8, 16), decoder_widths=(16,))
+NARROW = {"efficient_capsnet": (_SMALL, (28, 28, 1))}
 RELEASED = (
     Path(os.environ.get("CAPSJAX_MANUAL_DIR", ""))
     / "efficient_capsnet_smallnorb"
@@ -31,7 +32,7 @@ RELEASED = (
 PART = Path(__file__).parent / "fixtures" / "efficient_capsnet_smallnorb_part.npz"
 
 
-def create(config: Any = NARROW, **options: Any) -> Any:
+def create(config: Any = _SMALL, **options: Any) -> Any:
     return models.create("efficient_capsnet", config=config, **options)
 
 
@@ -213,9 +214,15 @@ def test_settings_survive_json() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        NARROW,
-        replace(NARROW, normalisation="instance", activation="leaky_relu"),
-        replace(NARROW, routing=dynamic.Config()),
+        _SMALL,
+        replace(
+            _SMALL,
+            normalisation="instance",
+            activation="leaky_relu",
+            decoder="convolutional",
+            decoder_features=(4,),
+        ),
+        replace(_SMALL, routing=dynamic.Config()),
     ],
     ids=["batch", "instance", "dynamic"],
 )
