@@ -8,6 +8,15 @@ is that this makes the network robust to affine transformations that it has not 
 
 The paper does not say how the votes are summed. Here it is as in ``routing.uniform``: each class
 has the same share of a child, 1 / classes, and the sum is squashed. There is no bias.
+
+Nor does it give initial values. Through one matrix all votes point the same way as soon as the
+children agree, so the sum grows with their number where that of Sabour's network grows with its
+root. The matrices' standard deviation is chosen so that 1,152 children of length 1/2 that agree
+give a sum of length 1: 0.0043 on MNIST. Measured after one epoch on 2,000 digits (batch 32, cosine
+schedule, 500 test images): the loss falls steadily from 0.78 to 0.49. With ten times as much it
+rises to 3.6 first and needs 40 of the 62 steps to come back; with Sabour's 0.1 it stays at 3.66 and
+the error at chance. One epoch of so few is short for this network all the same (73 % error): a
+class sees nothing but the sum of all children, 8 numbers.
 """
 
 from collections.abc import Sequence
