@@ -27,11 +27,12 @@ The file's metadata holds strings, each of them JSON:
 ``config``      its choices; its routing by ``algorithm``, a name or a user's own module
 ``image_shape`` height, width and channels
 ``num_classes`` number of classes
-``statistics``  names of the arrays that are no parameters: running means and variances
+``statistics``  names of the arrays that are no parameters: running means and variances, and
+                dropout's seed and number of calls
 ``metadata``    whatever else was given to ``save``
 ``sha256``      checksum of all the above and of the arrays
 
-States of random generators (dropout) are not stored. A routing of one's own is imported by the name
+States of Flax's random generators are not stored. A routing of one's own is imported by the name
 of its module, which therefore has to be at hand where the file is loaded.
 """
 

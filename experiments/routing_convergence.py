@@ -36,6 +36,7 @@ import capsjax
 from capsjax import Capsules, data, figures, routing
 from capsjax.cli import dispatch
 from capsjax.data import augment
+from capsjax.layers.dense import flattened
 from capsjax.routing import convergence, measures
 from capsjax.training.run import surroundings
 
@@ -114,7 +115,7 @@ def synthetic_votes(kind: str, config: Config) -> tuple[np.ndarray, Capsules]:
 def trained_votes(network: Any, images: np.ndarray) -> tuple[np.ndarray, Capsules]:
     """Votes of a CapsNet for uint8 images, and the primary capsules that cast them."""
     pixels = augment.to_unit_interval(jnp.asarray(images))
-    children = network.primary(jax.nn.relu(network.convolution(pixels)))
+    children = flattened(network.primary(jax.nn.relu(network.convolution(pixels))))
     votes = jax.jit(lambda children: network.classes(children).votes)(children)
     return np.asarray(votes), jax.tree.map(np.asarray, children)
 
@@ -208,14 +209,14 @@ def _seconds(call: Callable[[], Any], repeats: int = 3) -> float:
 
 def extrapolation(network: Any, arrays: data.Arrays, iterations: int) -> list[float]:
     """Error of a trained CapsNet with 1 to so many iterations, from one pass with a trace."""
-    original = network.classes.config
-    network.classes.config = convergence.extrapolate(original, iterations)
+    original = network.classes.routing.config
+    network.classes.routing.config = convergence.extrapolate(original, iterations)
     run = jax.jit(lambda pixels: network(pixels, trace=True).routed[0].trace.activations.argmax(-1))
     predicted = [
         np.asarray(run(augment.to_unit_interval(jnp.asarray(arrays["image"][start : start + 50]))))
         for start in range(0, len(arrays["label"]), 50)
     ]
-    network.classes.config = original
+    network.classes.routing.config = original
     return (np.concatenate(predicted) != arrays["label"][:, None]).mean(0).tolist()
 
 

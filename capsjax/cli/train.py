@@ -112,7 +112,9 @@ def _train_options(model: models.Model, preset: str | None, routing_name: str | 
     if not hasattr(model.config, "routing"):
         return Train
     routing_defaults = (
-        model.config.routing if routing_name is None else routing.config_of(routing_name)
+        model.config.routing
+        if routing_name is None
+        else models.chosen_routing(model.config, routing_name)
     )
     routing_type: Any = type(routing_defaults)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -78,7 +79,8 @@ def create(
         num_classes: number of classes.
         config: the network's ``Config``; None is the published one.
         routing: another routing than the config's: a name, a module that follows the routing
-            contract (your own too), or an instance of its ``Config``.
+            contract (your own too), or an instance of its ``Config``. By a name, the config's own
+            algorithm keeps the choices that it has there.
 
     Returns:
         A Flax NNX module that takes images ``[batch, height, width, channels]`` in [0, 1] and
@@ -102,10 +104,29 @@ def create(
     if routing is not None:
         if not hasattr(config, "routing"):
             raise ValueError(f"{name} has no capsules to route: leave routing at None")
-        config = dataclasses.replace(config, routing=config_of(routing))
+        config = dataclasses.replace(config, routing=chosen_routing(config, routing))
     rngs = nnx.Rngs(params=rngs) if isinstance(rngs, int) else rngs
     network: Any = model.network
     return network(config, image_shape=image_shape, num_classes=num_classes, rngs=rngs)
+
+
+def chosen_routing(config: Any, routing: Any) -> Any:
+    """The config of a routing that is put into a network.
+
+    Args:
+        config: the network's.
+        routing: as for ``create``.
+
+    Returns:
+        The network's own one where a name or a module names its algorithm, since its choices were
+        made for it; else the routing's.
+
+    Raises:
+        ValueError: it is no routing.
+    """
+    wanted = config_of(routing)
+    named = isinstance(routing, str | ModuleType)
+    return config.routing if named and type(wanted) is type(config.routing) else wanted
 
 
 def count_parameters(network: nnx.Module) -> int:
@@ -113,10 +134,13 @@ def count_parameters(network: nnx.Module) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
 
 
-def pairs() -> dict[str, dict[str, str | None]]:
+def pairs(*names: str) -> dict[str, dict[str, str | None]]:
     """Which routing each network can take: all are built, without computing anything.
 
     Every network has the sizes of its first published form, every routing its default choices.
+
+    Args:
+        names: of the networks; all of them without.
 
     Returns:
         For each model and each routing None, or why they cannot be together.
@@ -125,7 +149,10 @@ def pairs() -> dict[str, dict[str, str | None]]:
         >>> pairs()["capsnet"]["em"] is None
         True
     """
-    return {name: {routing: _refusal(name, routing) for routing in ALGORITHMS} for name in MODELS}
+    return {
+        name: {routing: _refusal(name, routing) for routing in ALGORITHMS}
+        for name in names or MODELS
+    }
 
 
 def _refusal(name: str, routing: str) -> str | None:

@@ -139,9 +139,10 @@ class Network(network.Network):
             config=config.routing,
             coordinates=False,
             # Votes through one matrix agree where votes through many cancel: as if there were so
-            # many more children.
+            # many more children. A quarter of them: twice as wide as in a stack, since uniform
+            # coupling makes no sum longer.
             weights_init=balanced(
-                config.routing, children * sharing, num_classes, config.class_dim
+                config.routing, -(-children * sharing // 4), num_classes, config.class_dim
             ),
             rngs=rngs,
         )

@@ -9,7 +9,8 @@ positions, compete for it. A class is predicted by the most active capsule.
 The paper's network has A = B = C = D = 32, its small one 64, 8, 16, 16. The paper leaves out how it
 is initialised; here convolutions have He's (ReLU) and LeCun's initializations and matrices keep
 votes as large as poses. Coordinates are shares of the grid below, from 0 to 1; the paper says
-"scaled", of the receptive field's centre.
+"scaled", of the receptive field's centre. The inverse temperature and the least variance of the
+default routing are ours too: ``ROUTING``.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ ROUTING = em.Config(final_inverse_temperature=1.0, minimum_variance=0.5)
 
 @dataclass(frozen=True)
 class Config:
-    """Choices of matrix capsules; the defaults are the paper's.
+    """Choices of matrix capsules; the defaults are the paper's, but for ``ROUTING``.
 
     Attributes:
         features: of the convolution, A.
@@ -94,6 +95,11 @@ class Config:
         one_of(self, "competition", ("all", "position", "type"))
         if self.matrix:
             check_matrix(self.dim, self.dim)
+        if self.coordinates and self.dim < 2:
+            raise ValueError(
+                f"dim is {self.dim}, expected at least 2 for two coordinates: raise it, or use "
+                "coordinates=False"
+            )
         algorithm_of(self.routing)
 
 

@@ -72,8 +72,16 @@ class Network(nnx.Module):
                 range.
         """
         check_images(images, self.image_shape)
+        if not 1 <= longest <= self.num_classes:
+            raise ValueError(
+                f"longest is {longest}, expected 1 to {self.num_classes}, the number of classes"
+            )
         routed, logits = self.forward(images, trace=trace)
         if routed:
             return output_of(routed, self.decoder, targets, longest=longest, logits=logits)
-        assert logits is not None
+        if self.decoder is not None or logits is None:
+            raise ValueError(
+                "a network without class capsules has logits, and no decoder: there is nothing for "
+                "it to decode"
+            )
         return Output(None, jax.nn.softmax(logits), None, (), logits)

@@ -265,7 +265,7 @@ MODEL = Model(
         _form(Config(depth=2), 3_187_536, "7.86 % error (reported)"),
         _form(Config(depth=2, routing=_DYNAMIC), 4_235_024, "7.86 % error (reported)", _UNUSED),
         _form(Config(depth=2, routing=_EM), 813_988, "12.52 % error (reported)"),
-        Form("svhn", Config(), (32, 32, 3), 10, 931_664, "3.34 % error (reported)"),
+        Form("svhn_cropped", Config(), (32, 32, 3), 10, 931_664, "3.34 % error (reported)"),
     ),
     training={"loss": {"kind": "negative_log_likelihood"}},
 )

@@ -136,6 +136,14 @@ def _watched(modules: Sequence[nnx.Module], shapes: dict[int, tuple[int, ...]]) 
                 kind.__call__ = call
 
 
+def _main_shape(output: Any) -> tuple[int, ...]:
+    """Without the batch: of the last layer's poses, or of the first array; of nothing, none."""
+    if isinstance(output, tuple) and output and isinstance(output[0], list):
+        output = output[0][-1]  # the routing of several layers, and logits
+    leaves = jax.tree.leaves(getattr(output, "poses", output))
+    return tuple(leaves[0].shape[1:]) if leaves else ()
+
+
 def _watching(
     call: Callable[..., Any], numbers: Mapping[int, int], shapes: dict[int, tuple[int, ...]]
 ) -> Callable[..., Any]:
@@ -145,8 +153,7 @@ def _watching(
             return call(self, *args, **options)
         with jax.named_scope(f"layer<{number}>"):
             output = call(self, *args, **options)
-        main = getattr(output, "poses", None)
-        shapes[number] = tuple((jax.tree.leaves(output)[0] if main is None else main).shape[1:])
+        shapes[number] = _main_shape(output)
         return output
 
     return watched

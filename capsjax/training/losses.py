@@ -52,7 +52,7 @@ class Config:
 
     Raises:
         ValueError: margins out of order or outside [0, 1], a negative weight, no steps, an unknown
-            name, or a choice of a loss that is not the chosen one.
+            name, or a reduction or schedule of another loss than the chosen one.
     """
 
     kind: Kind = "margin"
@@ -92,6 +92,12 @@ class Config:
             raise ValueError(
                 f"margin_steps is {self.margin_steps}, expected at least 1, or None for the first "
                 "half of training"
+            )
+        spread = self.margin_steps is not None or self.spread_schedule != "linear"
+        if self.kind != "spread" and spread:
+            raise ValueError(
+                "margin_steps and spread_schedule are of kind='spread': leave them with kind="
+                f"{self.kind!r}"
             )
         if self.margin_steps is not None and self.spread_schedule == "official":
             raise ValueError(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from capsjax import models, weights
+from capsjax import data, models, weights
 from capsjax.models import capsnet
 from capsjax.training import loop, losses
 from capsjax.training.evaluation import evaluate
@@ -117,6 +117,7 @@ def test_the_default_config_is_that_of_the_first_form(name):
     model = models.find(name)
     assert model.forms[0].config == model.config
     assert isinstance(losses.Config(**model.training.get("loss", {})), losses.Config)
+    assert {form.dataset for form in model.forms} <= set(data.names())
 
 
 def outputs(network: Any, dtype: Any, image_shape: tuple[int, ...]) -> Output:
@@ -163,6 +164,23 @@ def test_it_works_under_vmap_for_any_image_and_any_number_of_classes(name):
         assert output.poses.shape[:3] == (5, 2, 3)
     if output.reconstruction is not None:
         chex.assert_shape(output.reconstruction, (5, 2, *shape))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if hasattr(NARROW[n][0], "routing")])
+def test_every_routing_that_it_takes_runs_in_it(name):
+    config, image_shape = NARROW[name]
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    for routing, refusal in models.pairs(name)[name].items():
+        make = partial(models.create, name, config=config, image_shape=image_shape)
+
+        def run(images: Any, make: Any = partial(make, routing=routing)) -> Any:
+            return make()(images).activations
+
+        if refusal is None:
+            chex.assert_shape(jax.eval_shape(run, images), (2, 10))
+        else:
+            with pytest.raises(ValueError, match="routing"):
+                jax.eval_shape(run, images)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import importlib
 import sys
+from functools import partial
 
 import chex
 import jax
@@ -214,9 +215,19 @@ def test_what_is_no_routing_is_refused(what):
 def test_a_routing_of_other_semantics_than_the_network_is_refused():
     official = capsnet.Config(semantics="official", routing=dynamic.Config(semantics="official"))
     with pytest.raises(ValueError, match=r"'official' and routing.semantics is 'paper'"):
-        models.create("capsnet", config=official, routing="dynamic")
+        models.create("capsnet", config=official, routing=dynamic.Config())
     with pytest.raises(ValueError, match=r"'paper' and routing.semantics is 'official'"):
         models.create("capsnet", routing=dynamic.Config(semantics="official"))
+
+
+def test_a_network_s_own_algorithm_keeps_its_choices_where_it_is_named():
+    own = models.find("variational_capsnet").config.routing
+    assert own.activation == "identity"
+    for name in ("variational_bayes", routing.find("variational_bayes")):
+        network = nnx.eval_shape(partial(models.create, "variational_capsnet", routing=name))
+        assert network.config.routing == own
+    other = nnx.eval_shape(partial(models.create, "variational_capsnet", routing="em"))
+    assert other.config.routing == em.Config()
 
 
 # Copies

@@ -103,6 +103,7 @@ def test_what_it_sees_at_one_position_moves_with_the_image():
     ("options", "said"),
     [
         ({"dim": 8}, "poses have dimension 8 below and 8 here, expected the same square"),
+        ({"dim": 1}, "dim is 1, expected at least 2 for two coordinates"),
         ({"types": (4,)}, "expected as many of each"),
         ({"types": (4, 0)}, "types are"),
         ({"features": 0}, "features is 0"),
