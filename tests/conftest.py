@@ -3,7 +3,9 @@
 Fixtures that need 64 bits turn them on for their test alone.
 """
 
+import importlib.metadata
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +17,14 @@ import pytest
 from flax import nnx
 
 from capsjax.models import capsnet
+
+# A compiler that takes half the time and makes slower code: nearly all of the suite's time is the
+# compiler's. Set before anything is computed, for commands that tests start too, and only where the
+# flags are known: a compiler that does not know one ends the process.
+if importlib.metadata.version("jax").startswith("0.10."):
+    os.environ.setdefault(
+        "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    )
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples in every run; a compiled function's first call may take seconds.
