@@ -64,9 +64,9 @@ def test_stacked_capsule_layers_train_and_show_their_metrics(depth: int) -> None
         features=8,
         kernel_size=3,
         primary_types=2,
-        primary_dim=4,
-        hidden=(6,) * (depth - 1),
-        class_dim=4,
+        primary_dim=8,
+        hidden=(16,) * (depth - 1),
+        class_dim=8,
         decoder=False,
         routing=dynamic.Config(num_iterations=2),
     )
