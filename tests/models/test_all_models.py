@@ -46,10 +46,11 @@ NARROW: dict[str, tuple[Any, tuple[int, int, int]]] = {
     **test_small_resnet.NARROW,
 }
 # Those that need more than 60 epochs of 4 steps to know 32 digits: with dropout, or with running
-# statistics that follow slowly.
+# statistics that follow slowly, or with three routed layers.
 PATIENT = {"epochs": 160}
 TRAINING: dict[str, dict[str, Any]] = {
     "affine_capsnet": {"epochs": 100},
+    "matrix_capsules_small": {"epochs": 150},
     **dict.fromkeys(("sabour_cnn", "hinton_cnn", "efficient_cnn", "small_resnet"), PATIENT),
     # Its batch normalisation of ten activations wants more than eight images.
     "variational_capsnet": {"epochs": 300, "batch_size": 32},
