@@ -33,7 +33,7 @@ from capsjax.layers.dense import ClassCapsules
 from capsjax.layers.primary import PrimaryCapsules
 from capsjax.layers.votes import balanced
 from capsjax.models import network
-from capsjax.models.checks import at_least_one, check_classes, check_map, one_of
+from capsjax.models.checks import at_least_one, check_map, one_of
 from capsjax.models.published import Form, Model
 from capsjax.ops.convolution import Padding
 from capsjax.routing import algorithm_of, uniform
@@ -103,7 +103,6 @@ class Network(network.Network):
         num_classes: int,
         rngs: nnx.Rngs,
     ):
-        check_classes(num_classes)
         if config.padding == "VALID":
             field = 2 * config.kernel_size - 1
             check_map(image_shape, field, image_shape, "a receptive field")

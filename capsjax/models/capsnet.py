@@ -30,7 +30,7 @@ from capsjax.layers.primary import PrimaryCapsules
 from capsjax.layers.router import capsules_of
 from capsjax.layers.votes import balanced
 from capsjax.models import network
-from capsjax.models.checks import at_least_one, check_classes, one_of
+from capsjax.models.checks import at_least_one, one_of
 from capsjax.models.published import Form, Model
 from capsjax.ops.convolution import Padding
 from capsjax.routing import algorithm_of, dynamic
@@ -107,7 +107,7 @@ class Network(network.Network):
         num_classes: int,
         rngs: nnx.Rngs,
     ):
-        _check_sizes(config, image_shape, num_classes)
+        _check_size(config, image_shape)
         official = config.semantics == "official"
         bias_init = nnx.initializers.constant(0.1 if official else 0.0)
         normal = nnx.initializers.truncated_normal
@@ -182,9 +182,8 @@ class Network(network.Network):
         return routed, logits
 
 
-def _check_sizes(config: Config, image_shape: tuple[int, ...], num_classes: int) -> None:
-    """Refuse what the network cannot be built for."""
-    check_classes(num_classes)
+def _check_size(config: Config, image_shape: tuple[int, ...]) -> None:
+    """Refuse images that the network cannot be built for."""
     field = 2 * config.kernel_size - 1
     if config.padding == "VALID" and min(image_shape[:2]) < field:
         raise ValueError(
