@@ -2,35 +2,40 @@
 
 GPU and TPU get ``lax.conv_general_dilated``. XLA's CPU back end runs a convolution at a fraction of
 a matrix product's speed, and the input gradient of a strided one many times slower still, so there
-all three directions are patches and matrix products, a few kernel rows at a time: the patches of
-one product stay small where those of the whole convolution would not (CapsNet's second, batch 128:
-956 MB).
+a convolution is made of matrix products, of patches or of polynomials' values, by the rules of
+``rule``. ``python -m experiments.benchmarks.convolutions`` measures what they are read from.
 
-Measured on a CPU (float32, 2 cores, 2048^3 matrix product 153-172 GFLOP/s), 9x9 stride 2,
-256 -> 256, 20x20 input, batch 64: forward 832 ms by ``lax.conv``, 925 ms by space-to-depth, 306 ms
-with all patches at once, 235 ms here; weight gradient 301 ms with all patches, 266 ms here; input
-gradient 288 ms here. 9x9, 1 -> 256, 28x28: forward 15.5 ms by ``lax.conv`` and 10.7 here, weight
-gradient 53.6 and 13.1.
+Who wants plain sums only, and their rounding, asks for it by JAX's own
+``jax.default_matmul_precision("highest")``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from capsjax.ops import patches, winograd
+
 Padding = Literal["SAME", "VALID"]
+Direction = Literal["forward", "kernel_gradient", "images_gradient"]
 
-# Terms of the sum in one matrix product: enough to keep it busy (81 for a 9x9 kernel on one channel
-# is all there is), few enough that its patches stay near the cache.
-_TERMS_PER_PRODUCT = 1024
 
-# Kernels up to here are cut into patches by their own columns: as fast as by the output's, and the
-# fewer copies compile in a fifth of the time (3x3, 64 -> 128, 28x28: 4.9 s become 0.8).
-_FEW_COLUMNS = 5
+class Lowering(NamedTuple):
+    """One way to compute an unpadded convolution and its gradients.
+
+    Attributes:
+        forward: ``(images, kernel, stride) -> output``.
+        kernel_gradient: ``(images, kernel's shape, gradient, stride) -> gradient``.
+        images_gradient: ``(images' shape, kernel, gradient, stride) -> gradient``.
+    """
+
+    forward: Callable[..., Array]
+    kernel_gradient: Callable[..., Array]
+    images_gradient: Callable[..., Array]
 
 
 def conv2d(
@@ -108,7 +113,7 @@ def depthwise_conv2d(
             f"{images.shape[1]}x{images.shape[2]} by {stride}, expected one that fits and a stride "
             "of at least 1"
         )
-    if _output_size(images.shape, kernel.shape, stride) == (1, 1):
+    if patches.output_size(images.shape, kernel.shape, stride) == (1, 1):
         seen = images[:, :rows, :columns]
         return jnp.einsum("bhwc,hwc->bc", seen, kernel[:, :, 0])[:, None, None]
     return lax.conv_general_dilated(
@@ -121,13 +126,110 @@ def depthwise_conv2d(
     )
 
 
+def _library_forward(images: Array, kernel: Array, stride: int) -> Array:
+    return lax.conv_general_dilated(
+        images, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _library_kernel_gradient(
+    images: Array, kernel: tuple[int, ...], gradient: Array, stride: int
+) -> Array:
+    kept = jax.ShapeDtypeStruct(kernel, gradient.dtype)
+    pull = jax.linear_transpose(partial(_library_forward, images, stride=stride), kept)
+    return pull(gradient)[0]
+
+
+def _library_images_gradient(
+    images: tuple[int, ...], kernel: Array, gradient: Array, stride: int
+) -> Array:
+    kept = jax.ShapeDtypeStruct(images, gradient.dtype)
+    pull = jax.linear_transpose(lambda x: _library_forward(x, kernel, stride), kept)
+    return pull(gradient)[0]
+
+
+def _winograd(outputs: int) -> Lowering:
+    return Lowering(
+        partial(winograd.forward, outputs=outputs),
+        partial(winograd.kernel_gradient, outputs=outputs),
+        partial(winograd.images_gradient, outputs=outputs),
+    )
+
+
+_LIBRARY = Lowering(_library_forward, _library_kernel_gradient, _library_images_gradient)
+
+LOWERINGS = {
+    "library": _LIBRARY,
+    "patches": Lowering(patches.forward, patches.kernel_gradient, patches.images_gradient),
+    "winograd 2": _winograd(2),
+    "winograd 4": _winograd(4),
+}
+
+
+# Of polynomials' values: channels and features have to be this many for the matrix products to pay
+# for making them, and tiles for making the kernel's.
+_CHANNELS = {"forward": 32, "kernel_gradient": 16, "images_gradient": 32}
+_TILES = 128
+# Outputs computed together, by folded kernel size and stride.
+_OUTPUTS = {(3, 1): 4, (5, 1): 2, (5, 2): 2}
+
+
+def rule(
+    direction: Direction,
+    images: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: int,
+    dtype: Any,
+) -> str:
+    """Which lowering a CPU gets.
+
+    ================  =========================  ===================  =======================
+    direction         wide: 3x3 of stride 1,     3x3 and less         all others
+                      5x5, 9x9 of stride 2
+    ================  =========================  ===================  =======================
+    forward           winograd                   library              patches, or library for
+                                                                      less than 32 channels
+    kernel_gradient   winograd                   patches              patches
+    images_gradient   winograd                   library              patches
+    ================  =========================  ===================  =======================
+
+    Wide is a convolution of many channels, features and tiles, in float32 or float64. The library's
+    kernel gradient is as fast as patches, but not inside a loop (facts: 20 to 60 times slower), and
+    its images' gradient of a large strided kernel takes half a minute.
+
+    Args:
+        direction: of the three.
+        images: their shape, padding included.
+        kernel: its shape.
+        stride: of both axes.
+        dtype: of both.
+
+    Returns:
+        A name in ``LOWERINGS``.
+    """
+    rows, columns, channels, features = kernel
+    outputs = _OUTPUTS.get((-(-max(rows, columns) // stride), stride)) if rows == columns else None
+    precision = cast(Any, jax.config).jax_default_matmul_precision
+    plain = precision in ("highest", "float32") or dtype not in (jnp.float32, jnp.float64)
+    if outputs is not None and not plain and min(channels, features) >= _CHANNELS[direction]:
+        height, width = patches.output_size(images, kernel, stride)
+        if images[0] * -(-height // outputs) * -(-width // outputs) >= _TILES:
+            return f"winograd {outputs}"
+    if direction == "kernel_gradient":
+        return "patches"
+    if max(rows, columns) <= 3:
+        return "library"
+    return "library" if direction == "forward" and channels < 32 else "patches"
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(images: Array, kernel: Array, stride: int) -> Array:
+    name = rule("forward", images.shape, kernel.shape, stride, images.dtype)
     return lax.platform_dependent(
         images,
         kernel,
-        cpu=partial(_forward_by_products, stride=stride),
-        default=partial(_library_convolution, stride=stride),
+        cpu=lambda x, k: LOWERINGS[name].forward(x, k, stride),
+        default=lambda x, k: _LIBRARY.forward(x, k, stride),
     )
 
 
@@ -137,99 +239,21 @@ def _forward(images: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Ar
 
 def _backward(stride: int, residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     images, kernel = residuals
+    shapes = (images.shape, kernel.shape)
 
-    def library(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-        _, pull = jax.vjp(partial(_library_convolution, stride=stride), images, kernel)
-        return pull(gradient)
-
-    def products(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-        return (
-            _images_gradient_by_products(images.shape, kernel, gradient, stride),
-            _kernel_gradient_by_products(images, kernel.shape, gradient, stride),
+    def by(of_kernel: Lowering, of_images: Lowering) -> Callable[..., tuple[Array, Array]]:
+        return lambda x, k, g: (
+            of_images.images_gradient(shapes[0], k, g, stride),
+            of_kernel.kernel_gradient(x, shapes[1], g, stride),
         )
 
-    return lax.platform_dependent(images, kernel, gradient, cpu=products, default=library)
-
-
-_conv.defvjp(_forward, _backward)
-
-
-def _library_convolution(images: Array, kernel: Array, *, stride: int) -> Array:
-    return lax.conv_general_dilated(
-        images, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    chosen = [
+        LOWERINGS[rule(direction, *shapes, stride, images.dtype)]
+        for direction in ("kernel_gradient", "images_gradient")
+    ]
+    return lax.platform_dependent(
+        images, kernel, gradient, cpu=by(*chosen), default=by(_LIBRARY, _LIBRARY)
     )
 
 
-def _output_size(images: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> tuple[int, int]:
-    return (images[1] - kernel[0]) // stride + 1, (images[2] - kernel[1]) // stride + 1
-
-
-def _row_groups(kernel: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Ranges of kernel rows that share one product."""
-    rows, columns, channels, _ = kernel
-    size = max(1, -(-_TERMS_PER_PRODUCT // (columns * channels)))
-    for start in range(0, rows, size):
-        yield start, min(start + size, rows)
-
-
-def _patches(
-    images: Array, rows: tuple[int, int], columns: int, size: tuple[int, ...], stride: int
-) -> Array:
-    """Patches [batch * out_height * out_width, rows * columns * channels] of some kernel rows."""
-    batch, _, _, channels = images.shape
-    height, width = size
-    parts = []
-    for row in range(*rows):
-        lines = images[:, row : row + stride * (height - 1) + 1 : stride]
-        if columns <= _FEW_COLUMNS:
-            parts += [
-                lines[:, :, column : column + stride * (width - 1) + 1 : stride]
-                for column in range(columns)
-            ]
-            continue
-        # The columns of one patch are neighbours in memory: one copy moves columns * channels.
-        windows = [lines[:, :, x * stride : x * stride + columns] for x in range(width)]
-        parts.append(jnp.stack(windows, 2).reshape(batch, height, width, columns * channels))
-    return jnp.concatenate(parts, -1).reshape(batch * height * width, -1)
-
-
-def _forward_by_products(images: Array, kernel: Array, *, stride: int) -> Array:
-    size = _output_size(images.shape, kernel.shape, stride)
-    features = kernel.shape[3]
-    products = [
-        _patches(images, rows, kernel.shape[1], size, stride)
-        @ kernel[slice(*rows)].reshape(-1, features)
-        for rows in _row_groups(kernel.shape)
-    ]
-    return sum(products[1:], start=products[0]).reshape(images.shape[0], *size, features)
-
-
-def _kernel_gradient_by_products(
-    images: Array, kernel: tuple[int, ...], gradient: Array, stride: int
-) -> Array:
-    flat = gradient.reshape(-1, kernel[3])
-    parts = [
-        _patches(images, rows, kernel[1], gradient.shape[1:3], stride).T @ flat
-        for rows in _row_groups(kernel)
-    ]
-    return jnp.concatenate(parts).reshape(kernel)
-
-
-def _images_gradient_by_products(
-    images: tuple[int, ...], kernel: Array, gradient: Array, stride: int
-) -> Array:
-    batch, height, width, features = gradient.shape
-    flat = gradient.reshape(-1, features)
-    total = jnp.zeros(images, gradient.dtype)
-    _, columns, channels, _ = kernel.shape
-    for start, stop in _row_groups(kernel.shape):
-        patches = flat @ kernel[start:stop].reshape(-1, features).T
-        patches = patches.reshape(batch, height, width, stop - start, columns, channels)
-        for row in range(start, stop):
-            for column in range(columns):
-                total = total.at[
-                    :,
-                    row : row + stride * (height - 1) + 1 : stride,
-                    column : column + stride * (width - 1) + 1 : stride,
-                ].add(patches[:, :, :, row - start, column])
-    return total
+_conv.defvjp(_forward, _backward)

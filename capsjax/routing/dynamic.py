@@ -205,7 +205,10 @@ def step(
     del children, iteration
     working = jnp.promote_types(votes.dtype, jnp.float32)
     coefficients = _compete(state.logits, votes, config, compete, working)
-    total = sums.weighted(coefficients, votes)
+    if state.logits is None and compete is None:
+        total = _equal_share(votes, config) * jnp.sum(votes, -1, dtype=working)
+    else:
+        total = sums.weighted(coefficients, votes)
     if config.has_bias:
         total = total + jnp.broadcast_to(params["bias"].astype(working), total.shape)
     poses = squash(total)
@@ -245,6 +248,11 @@ def _compete(
     if not config.leaky:
         return competition.shares(logits, shape, compete, working)
     if logits is None:
-        return jnp.full(shape, 1 / (parents + 1), working)
+        return jnp.full(shape, _equal_share(votes, config), working)
     leak = jnp.zeros_like(logits[..., :1, :])
     return jax.nn.softmax(jnp.concatenate([leak, logits], axis=-2), axis=-2)[..., 1:, :]
+
+
+def _equal_share(votes: Array, config: Config) -> float:
+    """What each parent has of a child before the first iteration."""
+    return 1 / (votes.shape[-3] + config.leaky)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax.ops.squash import safe_norm, squash
 from capsjax.routing import competition, sums
 from capsjax.types import Capsules, Routed
 
@@ -88,4 +89,8 @@ def route(
     sums.check_votes(votes)
     working = jnp.promote_types(votes.dtype, jnp.float32)
     shape = (*votes.shape[:-2], votes.shape[-1])
-    return sums.squashed(votes, competition.shares(None, shape, compete, working), trace=trace)
+    coefficients = competition.shares(None, shape, compete, working)
+    if compete is not None:
+        return sums.squashed(votes, coefficients, trace=trace)
+    poses = squash(jnp.sum(votes, -1, dtype=working) / shape[-2]).astype(votes.dtype)
+    return sums.once(votes, poses, safe_norm(poses), coefficients, trace=trace)
