@@ -15,7 +15,7 @@ import tyro
 
 from capsjax import data, figures, models, routing
 from capsjax.cli.options import parse, without
-from capsjax.training import loop, losses, run
+from capsjax.training import loop, losses, run, seeds
 from capsjax.training.evaluation import Evaluation
 
 
@@ -46,6 +46,27 @@ def train(arguments: Sequence[str]) -> None:
         training=options.training,
     )
     workdir = options.workdir or Path("runs") / f"{options.model}-{Path(options.dataset).stem}"
+
+    def one(settings: run.Settings, workdir: Path) -> dict[str, Any]:
+        return _train_one(settings, workdir, dataset, options, arguments)
+
+    if options.seeds == 1:
+        one(settings, workdir)
+        return
+    if options.workdir is None:
+        workdir = workdir.with_name(f"{workdir.name}-seeds")
+    command = shlex.join(["capsjax", "train", *arguments])
+    _print_seeds(seeds.train(settings, workdir, options.seeds, one, command=command), workdir)
+
+
+def _train_one(
+    settings: run.Settings,
+    workdir: Path,
+    dataset: data.Dataset,
+    options: Any,
+    arguments: Sequence[str],
+) -> dict[str, Any]:
+    """A run of one seed, or what it came to if it is at its end."""
     summary = run.finished(workdir, settings)
     if summary is not None:
         print(f"{workdir} is trained to its end; more --epochs continue it")
@@ -73,6 +94,21 @@ def train(arguments: Sequence[str]) -> None:
         f"test error {summary['test_error']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
         f"{summary['test_errors']} of {summary['test_images']:,}){several}\n"
         f"summary in {workdir / 'summary.json'}, pictures in {workdir / 'figures'}"
+    )
+    return summary
+
+
+def _print_seeds(summary: dict[str, Any], workdir: Path) -> None:
+    print(f"{len(summary['seeds'])} seeds, {summary['seconds']:.0f} s")
+    for each in summary["runs"]:
+        print(
+            f"seed {each['seed']}: test error {each['test_error']:.2%}, "
+            f"validation error {each['validation_error']:.2%}, {each['seconds']:.0f} s"
+        )
+    low, high = summary["test_error_interval_95"]
+    print(
+        f"mean test error {summary['test_error']:.2%} (95 % t interval over seeds {low:.2%} to "
+        f"{high:.2%})\nsummary in {workdir / 'summary.json'}"
     )
 
 
@@ -104,6 +140,10 @@ def _train_options(model: models.Model, preset: str | None, routing_name: str | 
         """run directory; by default runs/MODEL-DATASET"""
         preset: str | None = preset_name
         """named starting values for the options below: quick (one epoch on 10,000 images)"""
+        seeds: int = 1
+        """train from so many seeds, one after another: --seed, the next one, ...; each in a run
+        directory of its own, WORKDIR/seed-N, with their mean and interval in
+        WORKDIR/summary.json"""
         feed: loop.Feed = "auto"
         """training images: held on the device, streamed from the host, or held if they fit"""
         training: Annotated[loop.Config, tyro.conf.arg(name="")] = training_config
