@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from capsjax.training import hosts
 from capsjax.training.metrics import mean_interval
 from capsjax.training.provenance import surroundings
 from capsjax.training.settings import Settings
@@ -78,9 +79,10 @@ def train(
         return _read(path)
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     together |= {"command": command, "finished": finished, **surroundings()}
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(together, indent=2) + "\n")
-    temporary.replace(path)
+    if hosts.is_first():
+        temporary = path.with_suffix(".partial")
+        temporary.write_text(json.dumps(together, indent=2) + "\n")
+        temporary.replace(path)
     return together
 
 
