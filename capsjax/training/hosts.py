@@ -5,18 +5,34 @@ config, the summary and pictures; all take part in checkpoints, so the run direc
 file system that they share.
 """
 
+import atexit
 import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from capsjax.training import parallel
 
 # A host that has not been heard of for so long is gone.
 _SILENCE_SECONDS = 20
 _START_SECONDS = 300
+
+
+# JAX's runtime aborts the process when it finds first that a host is gone, and its message does not
+# say what to do. This one waits for the end of its input; a byte there means an orderly end.
+_LAST_WORDS = "import sys; sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1])"
+_speaker: list[subprocess.Popen] = []
+
+_GO_ON = (
+    "The checkpoints are kept: start the same command on all hosts again to go on from the last"
+)
 
 
 class Lost(RuntimeError):
@@ -45,6 +61,10 @@ def join(coordinator: str, hosts: int, host: int) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # Its handler would take SIGTERM away from the process.
     jax.config.update("jax_enable_preemption_service", False)
+    _prepare_last_words(
+        f"capsjax: host {host} of {hosts} was ended, most likely by JAX's runtime because another "
+        f"host is gone. {_GO_ON}\n"
+    )
     try:
         jax.distributed.initialize(
             coordinator,
@@ -108,16 +128,58 @@ def watch() -> Iterator[None]:
             raise
         raise Lost(
             f"host {jax.process_index()} of {jax.process_count()} lost another one "
-            f"({_first_line(error)}). The checkpoints are kept: start the same command on all "
-            "hosts again to go on from the last"
+            f"({_first_line(error)}). {_GO_ON}"
         ) from error
 
 
 def leave(status: int) -> None:
     """End the process at once where a host is lost: an orderly end would wait for it."""
+    _no_last_words()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+class Stop:
+    """Whether to stop, agreed upon by all hosts: what one is told, all learn one step later.
+
+    Args:
+        mesh: that training runs on.
+    """
+
+    def __init__(self, mesh: Mesh | None):
+        self.mesh = mesh
+        self.asked: jax.Array | None = None
+
+    def __call__(self, caught: Sequence[int]) -> int | None:
+        """The signal to stop for, if any; to be called once a step.
+
+        Args:
+            caught: signals that this host received.
+        """
+        own = caught[0] if caught else 0
+        if self.mesh is None or jax.process_count() == 1:
+            return own or None
+        answer = 0 if self.asked is None else int(self.asked)
+        local = np.full(self.mesh.local_mesh.size, own, np.int32)
+        self.asked = _largest(
+            jax.make_array_from_process_local_data(parallel.cut(self.mesh), local)
+        )
+        return answer or None
+
+
+_largest = jax.jit(jnp.max)
+
+
+def _prepare_last_words(message: str) -> None:
+    command = [sys.executable, "-I", "-c", _LAST_WORDS, message]
+    _speaker.append(subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True))
+    atexit.register(_no_last_words)
+
+
+def _no_last_words() -> None:
+    while _speaker:
+        _speaker.pop().communicate(b".")
 
 
 def _first_line(error: Exception) -> str:

@@ -245,11 +245,12 @@ class _Fit:
                 ) as bar,
             ):
                 batches = self.batches_from(done)
+                asked_to_stop = hosts.Stop(self.mesh)
                 for step in range(done, self.total_steps):
                     self._advance(step, next(batches), bar)
                     end_of_epoch = (step + 1) % self.steps_per_epoch == 0
                     due = (step + 1) % self.config.checkpoint_every == 0
-                    stop = caught[0] if caught else None  # read once: no signal between the two
+                    stop = asked_to_stop(caught)  # read once: no signal between the two
                     if end_of_epoch or due or stop:
                         self._save(step + 1, end_of_epoch, bar)
                     if stop:
