@@ -79,8 +79,8 @@ class Checkpoints:
         Args:
             step: which one.
             like: a pytree of arrays with the expected shapes; where it has a NumPy array, the
-                result has one too (JAX's would lose float64's last digits), and arrays that lie on a
-                mesh come back there, on whatever devices they were saved.
+                result has one too (JAX's would lose float64's last digits), and arrays on a mesh
+                come back there, on whatever devices they were saved.
 
         Returns:
             The saved tree.
