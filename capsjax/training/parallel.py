@@ -22,6 +22,10 @@ from jax.sharding import PartitionSpec as P
 
 AXIS = "data"
 
+# They have the attribute too, but normalise each example by itself: with the name they would
+# average it with those that lie at its place on the other devices.
+_OF_BATCH = nnx.Not(nnx.Any(nnx.LayerNorm, nnx.InstanceNorm, nnx.GroupNorm, nnx.RMSNorm))
+
 Tree = TypeVar("Tree")
 
 
@@ -103,7 +107,7 @@ def own_copy(tree: Tree) -> Tree:
 
 def name_axis(network: nnx.Module) -> None:
     """Tell all parts of a network whose batch is cut how they find the rest of it."""
-    network.set_attributes(axis_name=AXIS, raise_if_not_found=False)
+    network.set_attributes(_OF_BATCH, axis_name=AXIS, raise_if_not_found=False)
 
 
 def gather(array: jax.Array) -> jax.Array:

@@ -120,7 +120,7 @@ def test_a_step_compiled_for_8_devices_sends_what_was_computed(tmp_path):
     )
     report = json.loads((tmp_path / "communication.json").read_text())
     for row in report["networks"].values():
-        assert row["compiled"]["all-reduce"]["bytes"] == pytest.approx(row["payload"], abs=16)
+        assert row["compiled"]["all-reduce"]["bytes"] == pytest.approx(row["payload"], abs=20)
 
 
 def test_the_readme_shows_the_committed_report():
