@@ -158,6 +158,43 @@ def test_training_a_finished_run_again_says_the_same_and_tests_nothing(
     assert str(trained / "figures") in said.out
 
 
+@pytest.mark.usefixtures("trained")  # within which compiling is remembered
+def test_several_seeds_are_runs_of_their_own_and_go_on_where_they_stopped(
+    few: Path, tmp_path: Path, capsjax_command: Command
+) -> None:
+    workdir = tmp_path / "several"
+    command = ["train", *SMALL, "--epochs", "1", "--dataset", few, "--workdir", workdir]
+    command += ["--seed", 7, "--seeds", 2]
+    said = capsjax_command(*command)
+    assert said.status == 0, said.err
+    summary = json.loads((workdir / "summary.json").read_text())
+    each = [json.loads((workdir / f"seed-{n}" / "summary.json").read_text()) for n in (7, 8)]
+    assert [run["seed"] for run in each] == summary["seeds"] == [7, 8]
+    assert summary["test_error"] == np.mean([run["test_error"] for run in each])
+    assert f"seed 8: test error {each[1]['test_error']:.2%}" in said.out
+    logs = [(workdir / f"seed-{n}" / "metrics.jsonl").read_text() for n in (7, 8)]
+    assert logs[0] != logs[1]
+    # Each is a whole run, which others could continue.
+    assert capsjax_command("evaluate", workdir / "seed-8", "--json").status == 0
+
+    shutil.rmtree(workdir / "seed-8")
+    (workdir / "summary.json").unlink()
+    before = {path: path.read_bytes() for path in files_below(workdir / "seed-7")}
+    assert capsjax_command(*command).status == 0
+    assert {path: path.read_bytes() for path in files_below(workdir / "seed-7")} == before
+    assert (workdir / "seed-8" / "metrics.jsonl").read_text() == logs[1]
+    assert json.loads((workdir / "summary.json").read_text())["seeds"] == [7, 8]
+
+
+def test_bad_numbers_of_seeds_are_refused(
+    trained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    for number in ("0", "-1", "two"):
+        assert "seeds" in refused("train", *SMALL, "--seeds", number, "--workdir", tmp_path / "n")
+    assert "a run of one seed" in refused("train", *SMALL, "--seeds", 2, "--workdir", trained)
+    assert not (tmp_path / "n").exists()
+
+
 def test_evaluate_agrees_with_the_summary(trained: Path, capsjax_command: Command) -> None:
     said = capsjax_command("evaluate", trained, "--json")
     assert (said.status, said.err) == (0, "")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import capsjax
 from capsjax.cli import datasets, listings, networks, train, trained
+from capsjax.training import hosts
 
 _USAGE = """usage: capsjax COMMAND [OPTIONS]
 
@@ -63,6 +64,9 @@ def dispatch(arguments: Sequence[str]) -> int:
     except FloatingPointError as error:
         print(f"capsjax: {error}", file=sys.stderr)
         return 1
+    except hosts.Lost as error:
+        print(f"capsjax: {error}", file=sys.stderr)
+        hosts.leave(1)
     except KeyboardInterrupt:
         return _stopped(130, name)
     except SystemExit as stop:

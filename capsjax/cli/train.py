@@ -15,7 +15,7 @@ import tyro
 
 from capsjax import data, figures, models, routing
 from capsjax.cli.options import parse, without
-from capsjax.training import loop, losses, run
+from capsjax.training import hosts, loop, losses, run, seeds
 from capsjax.training.evaluation import Evaluation
 
 
@@ -36,6 +36,7 @@ def train(arguments: Sequence[str]) -> None:
         )
     kind = _train_options(model, chosen.preset, chosen.routing)
     options: Any = parse(kind, arguments, "capsjax train")
+    _join(options)  # before anything is computed
     dataset = data.find(options.dataset)
     named = options.dataset in data.names()
     settings = run.settings_for(
@@ -46,11 +47,35 @@ def train(arguments: Sequence[str]) -> None:
         training=options.training,
     )
     workdir = options.workdir or Path("runs") / f"{options.model}-{Path(options.dataset).stem}"
+
+    def one(settings: run.Settings, workdir: Path) -> dict[str, Any]:
+        return _train_one(settings, workdir, dataset, options, arguments)
+
+    if options.seeds == 1:
+        one(settings, workdir)
+        return
+    if options.workdir is None:
+        workdir = workdir.with_name(f"{workdir.name}-seeds")
+    command = shlex.join(["capsjax", "train", *arguments])
+    summary = seeds.train(settings, workdir, options.seeds, one, command=command)
+    if hosts.is_first():
+        _print_seeds(summary, workdir)
+
+
+def _train_one(
+    settings: run.Settings,
+    workdir: Path,
+    dataset: data.Dataset,
+    options: Any,
+    arguments: Sequence[str],
+) -> dict[str, Any]:
+    """A run of one seed, or what it came to if it is at its end."""
     summary = run.finished(workdir, settings)
     if summary is not None:
         print(f"{workdir} is trained to its end; more --epochs continue it")
     else:
-        print(f"training {options.model} on {options.dataset} in {workdir}", flush=True)
+        if hosts.is_first():
+            print(f"training {options.model} on {options.dataset} in {workdir}", flush=True)
         *_, summary = run.train(
             settings,
             dataset,
@@ -58,8 +83,11 @@ def train(arguments: Sequence[str]) -> None:
             command=shlex.join(["capsjax", "train", *arguments]),
             progress=True,
             feed=options.feed,
+            devices=options.devices,
             draw=partial(_draw, workdir / "figures", dataset),
         )
+    if not hosts.is_first():
+        return summary
     low, high = summary["test_error_interval_95"]
     several = (
         f"; {summary['test_digit_error']:.2%} of all single digits missed"
@@ -74,6 +102,31 @@ def train(arguments: Sequence[str]) -> None:
         f"{summary['test_errors']} of {summary['test_images']:,}){several}\n"
         f"summary in {workdir / 'summary.json'}, pictures in {workdir / 'figures'}"
     )
+    return summary
+
+
+def _print_seeds(summary: dict[str, Any], workdir: Path) -> None:
+    print(f"{len(summary['seeds'])} seeds, {summary['seconds']:.0f} s")
+    for each in summary["runs"]:
+        print(
+            f"seed {each['seed']}: test error {each['test_error']:.2%}, "
+            f"validation error {each['validation_error']:.2%}, {each['seconds']:.0f} s"
+        )
+    low, high = summary["test_error_interval_95"]
+    print(
+        f"mean test error {summary['test_error']:.2%} (95 % t interval over seeds {low:.2%} to "
+        f"{high:.2%})\nsummary in {workdir / 'summary.json'}"
+    )
+
+
+def _join(options: Any) -> None:
+    if options.coordinator is not None:
+        hosts.join(options.coordinator, options.num_hosts, options.host_id)
+    elif (options.num_hosts, options.host_id) != (1, 0):
+        raise ValueError(
+            "--num-hosts and --host-id are of hosts that train together: give them the address of "
+            "host 0 as --coordinator HOST:PORT"
+        )
 
 
 def _model_config(model: models.Model, options: Any) -> Any:
@@ -104,8 +157,21 @@ def _train_options(model: models.Model, preset: str | None, routing_name: str | 
         """run directory; by default runs/MODEL-DATASET"""
         preset: str | None = preset_name
         """named starting values for the options below: quick (one epoch on 10,000 images)"""
+        seeds: int = 1
+        """train from so many seeds, one after another: --seed, the next one, ...; each in a run
+        directory of its own, WORKDIR/seed-N, with their mean and interval in
+        WORKDIR/summary.json"""
         feed: loop.Feed = "auto"
         """training images: held on the device, streamed from the host, or held if they fit"""
+        devices: int | None = None
+        """devices that share every batch; None is one, or all where several hosts train together"""
+        coordinator: str | None = None
+        """HOST:PORT of host 0, where several hosts train together; each runs this command with its
+        own --host-id and the same --workdir, on a file system that they share"""
+        num_hosts: int = 1
+        """how many hosts train together"""
+        host_id: int = 0
+        """number of this one, from 0"""
         training: Annotated[loop.Config, tyro.conf.arg(name="")] = training_config
         model_config: Annotated[model_type, tyro.conf.arg(name="model")] = model_defaults
 

@@ -2,17 +2,20 @@
 
 Which examples step n sees is a function of (key, n): in epoch e they come in the order of a
 permutation drawn with ``fold_in(key, e)``, and an incomplete last batch is left out. Both ways give
-the same batches, and a run that was stopped goes on with the step it had come to.
+the same batches, and a run that was stopped goes on with the step it had come to. On a mesh a batch
+is cut along its examples, and every host reads or makes its own part only.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from capsjax.data.dataset import Arrays, Made
 
@@ -52,28 +55,37 @@ class Order:
         return order[place * self.batch_size : (place + 1) * self.batch_size]
 
 
-def held(arrays: Arrays, order: Order, made: Made | None = None) -> Callable[[int], Batch]:
+def held(
+    arrays: Arrays, order: Order, made: Made | None = None, mesh: Mesh | None = None
+) -> Callable[[int], Batch]:
     """Batches of arrays that lie on the device.
 
     Args:
         arrays: each with an axis of examples in front.
         order: which of them a step sees.
         made: pictures to make of them; epoch k has variant k of each.
+        mesh: of one axis; every device then holds all arrays and takes its part of a batch.
 
     Returns:
         A function from a step to its batch, on the device.
     """
     whole = made.prepare(arrays) if made and made.prepare else arrays
+
+    def take(device: dict[str, Array], chosen: Array, epoch: Array) -> Batch:
+        if made is None:
+            return {name: array[chosen] for name, array in device.items()}
+        key = jax.random.key(made.seed)
+        return jax.vmap(lambda n: made.example(key, device, n, epoch, made.config))(chosen)
+
+    if mesh is not None:
+        return _held_on(mesh, whole, order, take)
     device = {name: jnp.asarray(array) for name, array in whole.items()}
 
     def gather(device: dict[str, Array], permutation: Array, place: Array, epoch: Array) -> Batch:
         chosen = jax.lax.dynamic_slice_in_dim(
             permutation, place * order.batch_size, order.batch_size
         )
-        if made is None:
-            return {name: array[chosen] for name, array in device.items()}
-        key = jax.random.key(made.seed)
-        return jax.vmap(lambda n: made.example(key, device, n, epoch, made.config))(chosen)
+        return take(device, chosen, epoch)
 
     compiled = jax.jit(gather)
 
@@ -84,6 +96,36 @@ def held(arrays: Arrays, order: Order, made: Made | None = None) -> Callable[[in
     return batch
 
 
+def _held_on(
+    mesh: Mesh, arrays: Arrays, order: Order, take: Callable[..., Batch]
+) -> Callable[[int], Batch]:
+    (axis,) = mesh.axis_names
+    place = jax.make_array_from_process_local_data
+    device = {name: place(NamedSharding(mesh, P()), array) for name, array in arrays.items()}
+    # Each device by itself: the partitioner might gather what is made.
+    parts = (P(), P(axis), P())
+    compiled = jax.jit(
+        jax.shard_map(take, mesh=mesh, in_specs=parts, out_specs=P(axis), check_vma=False)
+    )
+
+    def batch(step: int) -> Batch:
+        own = _part(order.indices(step), _this_host())
+        chosen = place(NamedSharding(mesh, P(axis)), own)
+        return compiled(device, chosen, np.int32(step // order.steps_per_epoch))
+
+    return batch
+
+
+def _this_host() -> tuple[int, int]:
+    return jax.process_index(), jax.process_count()
+
+
+def _part(indices: np.ndarray, shard: tuple[int, int]) -> np.ndarray:
+    rank, hosts = shard
+    share = len(indices) // hosts
+    return indices[rank * share : (rank + 1) * share]
+
+
 def batches(
     arrays: Arrays,
     order: Order,
@@ -92,6 +134,7 @@ def batches(
     *,
     made: Made | None = None,
     stream: bool = False,
+    mesh: Mesh | None = None,
 ) -> Iterator[Batch]:
     """Batches of arrays on the host, one way or the other.
 
@@ -102,6 +145,7 @@ def batches(
         stop: the step after the last.
         made: pictures to make of them, which needs them on the device.
         stream: read them ahead of time instead of holding them on the device.
+        mesh: of one axis, along which the batches are cut; None is one device.
 
     Returns:
         An iterator over the batches of steps ``start`` to ``stop - 1``.
@@ -111,9 +155,15 @@ def batches(
     """
     if stream and made is not None:
         raise ValueError("pictures that are made on the device cannot be streamed from the host")
-    if stream:
-        return streamed(FromArrays(arrays), order, start, stop)
-    return map(held(arrays, order, made), range(start, stop))
+    if not stream:
+        return map(held(arrays, order, made, mesh), range(start, stop))
+    source = FromArrays(arrays)
+    if mesh is None:
+        return streamed(source, order, start, stop)
+    sharding = NamedSharding(mesh, P(*mesh.axis_names))
+    place = partial(jax.make_array_from_process_local_data, sharding)
+    own = streamed(source, order, start, stop, shard=_this_host())
+    return ({name: place(array) for name, array in batch.items()} for batch in own)
 
 
 class Source(Protocol):
@@ -152,9 +202,7 @@ class _Steps:
         return self.stop - self.start
 
     def __getitem__(self, position: Any) -> dict[str, np.ndarray]:
-        rank, hosts = self.shard
-        share = self.order.batch_size // hosts
-        chosen = self.order.indices(self.start + int(position))[rank * share : (rank + 1) * share]
+        chosen = _part(self.order.indices(self.start + int(position)), self.shard)
         examples = self.source.__getitems__(chosen.tolist())
         return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 

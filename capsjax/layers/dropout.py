@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 
 class Dropout(nnx.Module):
@@ -11,7 +11,8 @@ class Dropout(nnx.Module):
 
     The draw of a call is a function of a seed and of the number of training calls before it. Both
     are plain integers in the network's state: a run that was stopped draws what it would have
-    drawn, and a function that maps over networks maps over their draws.
+    drawn, and a function that maps over networks maps over their draws. Where devices share a batch
+    each takes its part of what is drawn for all of it.
 
     Args:
         rate: share of values that are dropped, from 0 to below 1; 0 changes nothing.
@@ -23,6 +24,7 @@ class Dropout(nnx.Module):
     Attributes:
         seed: uint32 ``[]``.
         calls: int32 ``[]``, how many training calls there were.
+        axis_name: of the axis along which devices share the batch; None where there is one.
         deterministic: whether nothing is dropped; ``network.eval()`` sets it.
 
     Source: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014.
@@ -34,6 +36,7 @@ class Dropout(nnx.Module):
         self.rate = rate
         self.seed = nnx.BatchStat(jax.random.bits(rngs.params(), (), jnp.uint32))
         self.calls = nnx.BatchStat(jnp.zeros((), jnp.int32))
+        self.axis_name: str | None = None
         self.deterministic = False
 
     def __call__(self, x: Array) -> Array:
@@ -42,5 +45,9 @@ class Dropout(nnx.Module):
             return x
         key = jax.random.fold_in(jax.random.key(self.seed[...]), self.calls[...])
         self.calls[...] = self.calls[...] + 1
-        kept = jax.random.bernoulli(key, 1 - self.rate, x.shape)
+        count = len(x)
+        devices = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
+        kept = jax.random.bernoulli(key, 1 - self.rate, (count * devices, *x.shape[1:]))
+        if self.axis_name is not None:
+            kept = lax.dynamic_slice_in_dim(kept, lax.axis_index(self.axis_name) * count, count)
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))

@@ -79,7 +79,8 @@ class Checkpoints:
         Args:
             step: which one.
             like: a pytree of arrays with the expected shapes; where it has a NumPy array, the
-                result has one too (JAX's would lose float64's last digits).
+                result has one too (JAX's would lose float64's last digits), and arrays on a mesh
+                come back there, on whatever devices they were saved.
 
         Returns:
             The saved tree.
@@ -88,11 +89,10 @@ class Checkpoints:
             ValueError: the folder holds no checkpoint of this step, a damaged one, or one of
                 another network.
         """
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         expected = {
             name: leaf
             if isinstance(leaf, np.ndarray)
-            else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf))
             for name, leaf in _flatten(like).items()
         }
         try:
@@ -102,6 +102,8 @@ class Checkpoints:
             saved = self._manager.restore(step, args=ocp.args.StandardRestore(expected))
         # Orbax and the storage below it raise many types for a damaged folder.
         except Exception as error:
+            if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
+                raise  # another host is gone
             raise self._damaged(self.directory / str(step), error) from error
         return jax.tree.unflatten(jax.tree.structure(like), [saved[name] for name in expected])
 
@@ -132,6 +134,13 @@ def _options() -> ocp.CheckpointManagerOptions:
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(_KEPT), best]),
         enable_async_checkpointing=False,
     )
+
+
+def _sharding(leaf: Any) -> jax.sharding.Sharding:
+    there = getattr(leaf, "sharding", None)
+    if isinstance(there, jax.sharding.NamedSharding):
+        return there
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
 def _compare(expected: dict[str, tuple[int, ...]], found: Any) -> None:

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
 
 from capsjax.data import Arrays, augment, check_arrays, recipes
+from capsjax.training import parallel
 from capsjax.training.metrics import confusion_matrix, wilson_interval
 from capsjax.training.step import split
 
@@ -80,6 +82,7 @@ def predict(
     reconstruct: bool = False,
     precision: str = "default",
     recipe: str | None = None,
+    mesh: Mesh | None = None,
 ) -> Prediction:
     """Classify images.
 
@@ -91,6 +94,7 @@ def predict(
         reconstruct: also return the reconstructions, one for each class named.
         precision: of matrix products, as in the training config.
         recipe: as in the training config; its form for testing is used.
+        mesh: this host's devices that share the work; None is one.
 
     Returns:
         Labels, activations, reconstructions.
@@ -110,7 +114,7 @@ def predict(
         recipes.shape_after(recipe, (height, width, channels))
     longest = classes_per_image if reconstruct else 0
     with jax.default_matmul_precision(precision):
-        forward = _make_forward(network, longest, recipe)
+        forward = _make_forward(network, longest, recipe, mesh)
         parts = [
             forward(images[start : start + BATCH_SIZE])
             for start in range(0, len(images), BATCH_SIZE)
@@ -133,19 +137,24 @@ def _labels(activations: np.ndarray, count: int) -> np.ndarray:
 
 
 def _make_forward(
-    network: nnx.Module, longest: int, recipe: str | None
+    network: nnx.Module, longest: int, recipe: str | None, mesh: Mesh | None
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]:
     """A function from at most ``BATCH_SIZE`` uint8 images to activations and reconstructions.
 
-    A short batch is filled up with zeros, so that everything runs in one compiled shape.
+    A short batch is filled up with zeros, so that everything runs in one compiled shape, which the
+    devices share evenly.
     """
     graph, params, rest = split(network)
     prepare = augment.to_unit_interval if recipe is None else recipes.find(recipe).test
-    run = partial(_run, graph, longest, prepare, params, rest)
+    rows = BATCH_SIZE
+    if mesh is not None:
+        params, rest = parallel.replicate((params, rest), mesh)
+        rows = -(-BATCH_SIZE // mesh.size) * mesh.size
+    run = partial(_run, graph, longest, prepare, mesh, params, rest)
 
     def forward(images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         count = len(images)
-        filled = np.zeros((BATCH_SIZE, *images.shape[1:]), np.uint8)
+        filled = np.zeros((rows, *images.shape[1:]), np.uint8)
         filled[:count] = images
         activations, reconstructions = run(filled)
         return (
@@ -156,21 +165,25 @@ def _make_forward(
     return forward
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _run(
     graph: Any,
     longest: int,
     prepare: Callable[[Array], Array],
+    mesh: Mesh | None,
     params: Any,
     rest: Any,
     images: Array,
 ) -> tuple[Array, Array | None]:
-    network: Any = nnx.merge(graph, params, rest, copy=True)
-    if hasattr(network, "eval"):
-        network.eval()
-    options = {"longest": longest} if longest > 1 else {}
-    output = network(jax.vmap(prepare)(images), **options)
-    return output.activations, output.reconstruction if longest else None
+    def forward(state: Any, images: Array) -> tuple[Array, Array | None]:
+        network: Any = nnx.merge(graph, *state, copy=True)
+        if hasattr(network, "eval"):
+            network.eval()
+        options = {"longest": longest} if longest > 1 else {}
+        output = network(jax.vmap(prepare)(images), **options)
+        return output.activations, output.reconstruction if longest else None
+
+    return parallel.by_example(forward, mesh)((params, rest), images)
 
 
 def evaluate(
@@ -180,6 +193,7 @@ def evaluate(
     reconstruct: bool = False,
     precision: str = "default",
     recipe: str | None = None,
+    mesh: Mesh | None = None,
 ) -> Evaluation:
     """Error of a network on labelled images.
 
@@ -190,6 +204,7 @@ def evaluate(
         reconstruct: also keep the reconstructions.
         precision: of matrix products, as in the training config.
         recipe: as for ``predict``.
+        mesh: as for ``predict``.
 
     Returns:
         The error with its interval, the confusion matrix, the predictions.
@@ -206,6 +221,7 @@ def evaluate(
         reconstruct=reconstruct,
         precision=precision,
         recipe=recipe,
+        mesh=mesh,
     )
     num_classes = prediction.activations.shape[1]
     check_labels(labels, num_classes)

@@ -17,11 +17,13 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from capsjax.data import Arrays, check_arrays, feeding
 from capsjax.data.dataset import Made
 from capsjax.data.made import for_training, for_validation, sample
+from capsjax.training import hosts, parallel
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.config import Config
 from capsjax.training.division import check_recipe, divide, fingerprint
@@ -77,6 +79,7 @@ def fit(
     made: Made | None = None,
     feed: Feed = "auto",
     validation: Arrays | None = None,
+    devices: int | None = None,
 ) -> Result:
     """Train a network; with a work directory, resumably.
 
@@ -96,13 +99,17 @@ def fit(
             time, "auto" holds what fits. The result is the same.
         validation: the validation set; None takes the last ``config.validation`` images of
             ``data``.
+        devices: how many share every batch; None is one, or where several hosts train together
+            (``training.hosts``) all of theirs. A run may go on with another number.
 
     Returns:
         The best network by validation error, and how it came to be.
 
     Raises:
         ValueError: malformed data, labels the network has no class for, fewer images than one
-            batch, or a work directory with checkpoints of another config, network or data.
+            batch, more devices than there are or than share a batch evenly, or a work directory
+            with checkpoints of another config, network or data.
+        hosts.Lost: another host is gone; the checkpoints are kept.
         FloatingPointError: the loss became NaN or infinite; the step is named, and the last good
             checkpoint is kept.
         KeyboardInterrupt: SIGINT came; the state was saved first (with a work directory).
@@ -118,9 +125,14 @@ def fit(
         pictures = sample(for_validation(made), held_out)
         held_out = check_arrays(pictures, where="what is made of the data", several=True)
         made = for_training(made, config.seed)
-    stream = feed == "stream" or (feed == "auto" and made is None and not feeding.fits(train))
-    fit_ = _Fit(model, num_classes, train, held_out, config, workdir, progress, made, stream)
-    return fit_.run()
+    mesh = parallel.make_mesh(devices, config.batch_size)
+    auto = made is None and (jax.process_count() > 1 or not feeding.fits(train))
+    stream = feed == "stream" or (feed == "auto" and auto)
+    with hosts.watch():
+        fit_ = _Fit(
+            model, num_classes, train, held_out, config, workdir, progress, made, stream, mesh
+        )
+        return fit_.run()
 
 
 def restore(model: nnx.Module, config: Config, checkpoints: Checkpoints, step: int) -> nnx.Module:
@@ -168,8 +180,10 @@ class _Fit:
         progress: bool,
         made: Made | None,
         stream: bool,
+        mesh: Mesh | None,
     ):
         self.config = config
+        self.mesh = mesh
         self.validation = validation
         order_key, shift_key = jax.random.split(jax.random.key(config.seed))
         order = feeding.Order(len(train["label"]), config.batch_size, order_key)
@@ -180,6 +194,8 @@ class _Fit:
         self.best = (params, rest)
         params, rest = jax.tree.map(jnp.copy, self.best)  # the step donates its state
         self.state = State(params, rest, optimizer.init(params), jnp.zeros((), jnp.int32))
+        if mesh is not None:
+            self.state = parallel.replicate(self.state, mesh)
         number = fingerprint(config, made, train, validation)
         self.progress = _NO_PROGRESS._replace(fingerprint=number)
         step = make_step(
@@ -192,15 +208,25 @@ class _Fit:
             recipe=config.recipe,
             layer_metrics=config.layer_metrics,
             total_steps=self.total_steps,
+            mesh=mesh,
         )
         self.step = jax.jit(step, donate_argnums=0)
+        if mesh is not None:
+            self.step = jax.jit(step, donate_argnums=0, out_shardings=parallel.on_all(mesh))
         self.batches_from = partial(
-            feeding.batches, train, order, stop=self.total_steps, made=made, stream=stream
+            feeding.batches,
+            train,
+            order,
+            stop=self.total_steps,
+            made=made,
+            stream=stream,
+            mesh=mesh,
         )
         folder = None if workdir is None else Path(workdir)
         self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
-        self.log = MetricLog(None if folder is None else folder / "metrics.jsonl")
-        self.show_progress = progress
+        writes = folder is not None and hosts.is_first()
+        self.log = MetricLog(folder / "metrics.jsonl" if folder and writes else None)
+        self.show_progress = progress and hosts.is_first()
 
     def run(self) -> Result:
         self._resume()
@@ -219,11 +245,12 @@ class _Fit:
                 ) as bar,
             ):
                 batches = self.batches_from(done)
+                asked_to_stop = hosts.Stop(self.mesh)
                 for step in range(done, self.total_steps):
                     self._advance(step, next(batches), bar)
                     end_of_epoch = (step + 1) % self.steps_per_epoch == 0
                     due = (step + 1) % self.config.checkpoint_every == 0
-                    stop = caught[0] if caught else None  # read once: no signal between the two
+                    stop = asked_to_stop(caught)  # read once: no signal between the two
                     if end_of_epoch or due or stop:
                         self._save(step + 1, end_of_epoch, bar)
                     if stop:
@@ -266,7 +293,7 @@ class _Fit:
         self.state, self.progress = state, progress
         if self.checkpoints.best is not None:
             best, _ = self.checkpoints.restore(self.checkpoints.best, like)
-            self.best = (best.params, best.rest)
+            self.best = self._own(best)
         self.log.resume(int(self.state.step))
 
     def _advance(self, step: int, batch: feeding.Batch, bar: tqdm) -> None:
@@ -316,7 +343,7 @@ class _Fit:
             error = self._validate(step)
             if error <= best:  # of equal ones the later, as in Checkpoints.best
                 best = error
-                self.best = jax.tree.map(jnp.copy, (self.state.params, self.state.rest))
+                self.best = self._own(self.state)
         seconds = time.monotonic() - self.started
         self.progress = self.progress._replace(
             best_error=np.array(best),
@@ -328,14 +355,24 @@ class _Fit:
             self.checkpoints.save(step, (self.state, self.progress), error=error)
         self.mark = time.monotonic()
 
+    def _own(self, state: State) -> tuple[Any, Any]:
+        """Copies of parameters and rest that no step donates, on one device."""
+        kept = (state.params, state.rest)
+        return jax.tree.map(jnp.copy, kept) if self.mesh is None else parallel.own_copy(kept)
+
     def _validate(self, step: int) -> float:
-        network = nnx.merge(self.graph, self.state.params, self.state.rest, copy=True)
+        params, rest = self.state.params, self.state.rest
+        if self.mesh is not None:
+            params, rest = self._own(self.state)
+        network = nnx.merge(self.graph, params, rest, copy=True)
         error = evaluate(
             network,
             self.validation,
             precision=self.config.precision,
             recipe=self.config.recipe,
+            mesh=parallel.host_mesh(self.mesh),
         ).error
+        error = hosts.of_first(error)  # all must agree on which checkpoint is the best
         self.log.write(step, "validation", {"error": error})
         return error
 

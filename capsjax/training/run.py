@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from capsjax import data, models
 from capsjax.serial import to_json
-from capsjax.training import loop
+from capsjax.training import hosts, loop, parallel
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import Evaluation, Prediction, check_labels, evaluate, predict
 from capsjax.training.provenance import commit, surroundings
@@ -57,7 +58,9 @@ class Run(typing.NamedTuple):
             recipe=self.settings.training.recipe,
         )
 
-    def evaluate(self, arrays: data.Arrays, *, reconstruct: bool = False) -> Evaluation:
+    def evaluate(
+        self, arrays: data.Arrays, *, reconstruct: bool = False, mesh: Mesh | None = None
+    ) -> Evaluation:
         """Error on labelled images; see ``evaluation.evaluate``."""
         return evaluate(
             self.model,
@@ -65,6 +68,7 @@ class Run(typing.NamedTuple):
             reconstruct=reconstruct,
             precision=self.settings.training.precision,
             recipe=self.settings.training.recipe,
+            mesh=mesh,
         )
 
 
@@ -80,6 +84,7 @@ def train(
     progress: bool,
     draw: Draw | None = None,
     feed: loop.Feed = "auto",
+    devices: int | None = None,
 ) -> tuple[loop.Result, Evaluation, dict[str, Any]]:
     """Train, or go on training, in a run directory; then test once and write ``summary.json``.
 
@@ -94,6 +99,8 @@ def train(
         draw: called before the summary is written, to draw the result and the evaluation; a summary
             is the sign that all is done.
         feed: as for ``loop.fit``.
+        devices: as for ``loop.fit``. Of several hosts that train together each gets all that is
+            returned, and the first one writes and draws.
 
     Returns:
         Result of training, evaluation of the best parameters on the test split (with
@@ -101,15 +108,18 @@ def train(
 
     Raises:
         ValueError: the directory belongs to a run of another config (the differences are named), or
-            the data does not fit the network, or the directory cannot be written.
+            the data does not fit the network, or the directory cannot be written, or the devices
+            cannot share a batch.
         OSError: the disk became full or unwritable while training.
-        FloatingPointError, KeyboardInterrupt, SystemExit: as ``loop.fit``.
+        FloatingPointError, KeyboardInterrupt, SystemExit, hosts.Lost: as ``loop.fit``.
     """
     arrays, validation, test = _read(dataset)
     check_labels(test["label"], len(settings.class_names))
+    mesh = parallel.make_mesh(devices, settings.training.batch_size)
     network = settings.create()
     provenance = surroundings()
-    _open(workdir, settings)
+    with hosts.first_goes_ahead():
+        _open(workdir, settings)
     result = loop.fit(
         network,
         arrays,
@@ -119,9 +129,12 @@ def train(
         made=dataset.made,
         feed=feed,
         validation=validation,
+        devices=devices,
     )
-    evaluation = Run(result.model, settings).evaluate(test, reconstruct=True)
-    if draw is not None:
+    evaluation = Run(result.model, settings).evaluate(
+        test, reconstruct=True, mesh=parallel.host_mesh(mesh)
+    )
+    if draw is not None and hosts.is_first():
         draw(result, evaluation)
     finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     summary = {
@@ -132,7 +145,9 @@ def train(
         "settings": to_json(settings),
         **provenance,
     }
-    _write_json(workdir / "summary.json", summary)
+    if hosts.is_first():
+        _write_json(workdir / "summary.json", summary)
+    hosts.wait_for_all()
     return result, evaluation, summary
 
 
@@ -241,8 +256,9 @@ def _open(workdir: Path, settings: Settings) -> None:
             f"{workdir} is not empty and holds no run of capsjax: give a new or empty --workdir"
         )
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        _write_json(workdir / "config.json", wanted)
+        if hosts.is_first():
+            workdir.mkdir(parents=True, exist_ok=True)
+            _write_json(workdir / "config.json", wanted)
     except OSError as error:
         raise ValueError(
             f"the work directory {workdir} cannot be written ({error.strerror}): give another "

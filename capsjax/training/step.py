@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
 
 from capsjax.data import augment, recipes
-from capsjax.training import losses
+from capsjax.training import losses, parallel
 from capsjax.training.layer_metrics import gradient_norms, routed_metrics
 from capsjax.training.metrics import accuracy, exact_match
 from capsjax.types import Output
@@ -146,6 +147,7 @@ def make_step(
     recipe: str | None = None,
     total_steps: int = 1,
     layer_metrics: bool = False,
+    mesh: Mesh | None = None,
 ) -> Step:
     """The training step: augment, scale, differentiate, update.
 
@@ -159,6 +161,7 @@ def make_step(
         recipe: name of what is done to an image instead of shifting and scaling it.
         total_steps: of the whole training, for the spread loss's margin.
         layer_metrics: also return the metrics of every layer.
+        mesh: devices that share the batch evenly; None is one.
 
     Returns:
         ``step(state, images, labels, sources=None) -> (state, metrics)``, to be jitted: images
@@ -175,6 +178,8 @@ def make_step(
     def compute(params: Any, rest: Any, batch: _Batch, margin: Array) -> tuple[Array, Any]:
         # Without copy=True an update of running statistics would leak a tracer.
         network = nnx.merge(graph, params, rest, copy=True)
+        if mesh is not None:
+            parallel.name_axis(network)
         several = batch.labels.ndim == 2
         each = jax.nn.one_hot(batch.labels, num_classes, dtype=batch.images.dtype)
         targets = each.max(1) if several else each
@@ -191,19 +196,41 @@ def make_step(
             "accuracy": right(output.activations, batch.labels),
         }
         if layer_metrics:
-            metrics |= routed_metrics(output.routed)
+            routed = output.routed
+            if mesh is not None:  # percentiles are of all examples
+                routed = [
+                    result._replace(activations=jax.tree.map(parallel.gather, result.activations))
+                    for result in routed
+                ]
+            metrics |= routed_metrics(routed)
         return metrics["loss"], (metrics, split(network)[2])
+
+    def differentiate(
+        params: Any,
+        rest: Any,
+        margin: Array,
+        keys: Array,
+        images: Array,
+        labels: Array,
+        sources: Array | None,
+    ) -> tuple[Any, dict[str, Array], Any]:
+        if sources is not None:  # with the key of their image, they move as it does
+            sources = jax.vmap(jax.vmap(prepare, in_axes=(None, 0)))(keys, sources)
+        batch = _Batch(jax.vmap(prepare)(keys, images), labels, sources)
+        gradients, (metrics, rest) = jax.grad(compute, has_aux=True)(params, rest, batch, margin)
+        return gradients, metrics, rest
+
+    if mesh is not None:
+        differentiate = parallel.averaged(differentiate, mesh)
 
     def step(
         state: State, images: Array, labels: Array, sources: Array | None = None
     ) -> tuple[State, dict[str, Array]]:
+        # Drawn for the whole batch: an example's key is the same on any number of devices.
         keys = jax.random.split(jax.random.fold_in(key, state.step), len(images))
-        if sources is not None:  # with the key of their image, they move as it does
-            sources = jax.vmap(jax.vmap(prepare, in_axes=(None, 0)))(keys, sources)
-        batch = _Batch(jax.vmap(prepare)(keys, images), labels, sources)
         margin = losses.spread_margin(state.step, total_steps, loss)
-        gradients, (metrics, rest) = jax.grad(compute, has_aux=True)(
-            state.params, state.rest, batch, margin
+        gradients, metrics, rest = differentiate(
+            state.params, state.rest, margin, keys, images, labels, sources
         )
         if layer_metrics:
             metrics |= gradient_norms(gradients)

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import routing_convergence, routing_toy
 from experiments.benchmarks import routing as routing_benchmark
+from experiments.benchmarks import seeds as seeds_benchmark
 
 
 @pytest.fixture
@@ -72,3 +73,11 @@ def test_readme_shows_the_committed_table():
     assert (
         routing_convergence.table(json.loads(path.read_text())) in (root / "README.md").read_text()
     )
+
+
+def test_seeds_are_measured_in_both_forms(call, tmp_path, capsys):
+    call(seeds_benchmark.main, "--preset", "smoke", "--results", tmp_path)
+    row = json.loads((tmp_path / "seeds.json").read_text())["networks"]["narrow"]
+    seconds = row["seconds"]
+    assert row["speed_of_vmap"] == pytest.approx(seconds["one after another"] / seconds["vmap"])
+    assert "one after another" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from capsjax.ops import dense_votes
+from capsjax.ops import dense_votes, shared_votes
 from tests.conftest import bare
 from tests.reference import votes as reference
 
@@ -82,6 +82,32 @@ def test_an_example_alone_is_the_same_as_inside_a_batch(inputs):
     for example in range(BATCH):
         alone = dense_votes(poses[example : example + 1], weights)[0]
         np.testing.assert_allclose(alone, together[example], rtol=1e-6, atol=1e-6)
+
+
+def test_bfloat16_sums_are_rounded_once(random):
+    poses, weights, cotangent = (
+        jnp.asarray(random.uniform(0.5, 1, shape), jnp.bfloat16)
+        for shape in ((256, 7, 4), (4, 5, 6, 7), (256, 5, 6, 7))
+    )
+    u, w, g = (np.asarray(x, np.float64) for x in (poses, weights, cotangent))
+
+    def check(subscripts, left, right, found):
+        chex.assert_type(found, jnp.bfloat16)
+        expected = np.einsum(subscripts, left, right)
+        np.testing.assert_allclose(np.asarray(found, np.float64), expected, rtol=2.0**-8)
+
+    votes, pull = jax.vjp(dense_votes, poses, weights)
+    poses_gradient, weights_gradient = pull(cotangent)
+    check("bia,ajdi->bjdi", u, w, votes)
+    check("ajdi,bjdi->bia", w, g, poses_gradient)
+    check("bia,bjdi->ajdi", u, g, weights_gradient)
+
+    wide, matrices = poses.reshape(16, 16, 7, 4), weights
+    votes, pull = jax.vjp(shared_votes, wide, matrices)
+    check("bpia,ajci->bjcpi", u.reshape(16, 16, 7, 4), w, votes.reshape(16, 5, 6, 16, 7))
+    _, weights_gradient = pull(cotangent[:16].repeat(16, -1))
+    repeated = g[:16].repeat(16, -1).reshape(16, 5, 6, 16, 7)
+    check("bpia,bjcpi->ajci", u.reshape(16, 16, 7, 4), repeated, weights_gradient)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

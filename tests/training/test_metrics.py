@@ -140,3 +140,22 @@ def test_accuracy_under_jit_compiles_once():
     for scale in (1.0, 2.0):
         accuracy(scale * jnp.eye(3), jnp.arange(3))
     assert accuracy._cache_size() == 1
+
+
+def test_mean_interval_is_that_of_the_tables(random):
+    # Quantiles of Student's t as tables print them: 2, 3 and 10 values.
+    for count, quantile in [(2, 12.706), (3, 4.303), (10, 2.262)]:
+        values = random.uniform(0.4, 0.41, count).tolist()
+        mean, (low, high) = metrics.mean_interval(values)
+        assert mean == pytest.approx(statistics.mean(values))
+        error = statistics.stdev(values) / math.sqrt(count)
+        assert high - mean == pytest.approx(quantile * error, rel=1e-4)
+        assert mean - low == pytest.approx(quantile * error, rel=1e-4)
+
+
+def test_mean_interval_of_shares_stays_among_them():
+    assert metrics.mean_interval([0.0, 0.3, 0.0])[1][0] == 0
+    assert metrics.mean_interval([1.0, 0.7])[1][1] == 1
+    assert metrics.mean_interval([0.25]) == (0.25, None)
+    with pytest.raises(ValueError, match="at least one"):
+        metrics.mean_interval([])
