@@ -120,7 +120,7 @@ def _print_seeds(summary: dict[str, Any], workdir: Path) -> None:
 
 
 def _join(options: Any) -> None:
-    if options.coordinator is not None:
+    if options.coordinator:
         hosts.join(options.coordinator, options.num_hosts, options.host_id)
     elif (options.num_hosts, options.host_id) != (1, 0):
         raise ValueError(
@@ -165,7 +165,7 @@ def _train_options(model: models.Model, preset: str | None, routing_name: str | 
         """training images: held on the device, streamed from the host, or held if they fit"""
         devices: int | None = None
         """devices that share every batch; None is one, or all where several hosts train together"""
-        coordinator: str | None = None
+        coordinator: str = ""
         """HOST:PORT of host 0, where several hosts train together; each runs this command with its
         own --host-id and the same --workdir, on a file system that they share"""
         num_hosts: int = 1
