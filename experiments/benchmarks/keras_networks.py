@@ -98,7 +98,7 @@ ROUTES = {  # name: (function, axes of [P, 10, 16, 8] in its weight layout, shap
 
 
 def attend_einsum(u, w, prior):
-    """Self-attention routing as usually written: u [B, 16, 8], w [16, 10, 16, 8], prior [16, 10]."""
+    """Self-attention routing as usually written: w [16, 10, 16, 8], prior [16, 10]."""
     votes = tf.einsum("bpd,pjcd->bjpc", u, w)
     agreement = tf.reduce_sum(tf.matmul(votes, votes, transpose_b=True), 3) / OUT**0.5
     c = tf.nn.softmax(agreement, 1) + tf.transpose(prior)

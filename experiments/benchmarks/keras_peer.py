@@ -9,9 +9,10 @@ call (class lengths, without the decoder) get through. Environment, and the reco
 Images come ready in [0, 1], where our step shifts and scales them itself: a small advantage to the
 peer. A variant is named VOTES/FORM/STEP, and ``@SETTING``. All compute the same function:
 
-* votes of capsnet: `einsum` is the textbook form with votes [B, 1152, 10, 16]; `einsum_last` has the
-  children last; `matmul` makes and routes the votes by batched matrix products, [B, 10, 1152, 16];
-  `products` routes by products and sums; `folded` never stores the votes, as in ``torch_peer``.
+* votes of capsnet: `einsum` is the textbook form with votes [B, 1152, 10, 16]; `einsum_last` has
+  the children last; `matmul` makes and routes the votes, [B, 10, 1152, 16], by batched matrix
+  products; `products` routes by products and sums; `folded` never stores the votes, as in
+  ``torch_peer``.
 * form of capsnet: `strided` is one 9x9 convolution with stride 2; `phases` is the same sum split by
   the parity of row and column into four with stride 1; `phases_cut` cuts the phases from one image.
 * votes of efficient_capsnet: `einsum` has all pairs of children; `matmul` is a batched matmul, and
@@ -184,7 +185,7 @@ def multiply(size):
 
 
 def main():
-    """Sets TensorFlow up as the environment's variables say, and does what the command line asks."""
+    """Sets TensorFlow up as the environment's variables say, and obeys the command line."""
     cores = os.cpu_count() or 1
     intra, inter = (int(os.environ.get(f"PEER_{k}", cores)) for k in ("INTRA", "INTER"))
     tf.config.threading.set_intra_op_parallelism_threads(intra)

@@ -81,7 +81,9 @@ def _shapes(network: str) -> Iterator[tuple[str, tuple[int, ...], float, float]]
         yield from _affine(f"dense{number}", (a, b))
 
 
-def _affine(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...], float, float]]:
+def _affine(
+    name: str, shape: tuple[int, ...]
+) -> Iterator[tuple[str, tuple[int, ...], float, float]]:
     """A kernel whose outputs are as wide as its inputs, and its bias."""
     yield f"{name}.kernel", shape, 0.0, math.sqrt(3 / math.prod(shape[:-1]))
     yield f"{name}.bias", shape[-1:], 0.0, 0.02

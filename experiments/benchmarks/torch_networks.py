@@ -88,7 +88,7 @@ ROUTES = {  # name: (function, axes of [P, 10, 16, 8] in its weight layout, shap
 
 
 def attend_einsum(u, w, prior):
-    """Self-attention routing as usually written: u [B, 16, 8], w [16, 10, 16, 8], prior [16, 10]."""
+    """Self-attention routing as usually written: w [16, 10, 16, 8], prior [16, 10]."""
     votes = torch.einsum("bpd,pjcd->bjpc", u, w)
     agreement = torch.einsum("bjpc,bjqc->bjpq", votes, votes).sum(3) / OUT**0.5
     c = agreement.softmax(1) + prior.t()
@@ -212,7 +212,8 @@ class EfficientCapsNet(Network):
             for part in ("bias", "gain", "offset")
         )
         self.mean, self.variance = (
-            [self.drawn[f"conv{n}.{part}"].clone() for n in numbers] for part in ("mean", "variance")
+            [self.drawn[f"conv{n}.{part}"].clone() for n in numbers]
+            for part in ("mean", "variance")
         )
         self.last, self.last_bias = self.kernel("primary"), self.vector("primary.bias")
         self.route, axes, shape = ATTENTIONS[votes]

@@ -12,10 +12,11 @@ ready in [0, 1], where our step shifts and scales them itself: a small advantage
 A variant is named VOTES/FORM/MEMORY_FORMAT, with ``/compiled`` where TorchInductor compiles it
 (which needs a C++ compiler), and ``@SETTING``. All compute the same function:
 
-* votes of capsnet: `einsum` is the textbook form with votes [B, 1152, 10, 16]; `einsum_last` has the
-  children last, [B, 10, 16, 1152]; `bmm` makes the votes by one batched matmul, [B, 1152, 160], and
-  routes by plain matrix products; `folded` never stores the votes: since W is linear, the couplings
-  multiply the poses before W, and the agreements are taken after W carried the parents back.
+* votes of capsnet: `einsum` is the textbook form with votes [B, 1152, 10, 16]; `einsum_last` has
+  the children last, [B, 10, 16, 1152]; `bmm` makes the votes by one batched matmul, [B, 1152, 160],
+  and routes by plain matrix products; `folded` never stores the votes: since W is linear, the
+  couplings multiply the poses before W, and the agreements are taken after W carried the parents
+  back.
 * form of capsnet: `strided` is one 9x9 convolution with stride 2; `phases` is the same sum split by
   the parity of row and column into four convolutions with stride 1, which have faster CPU kernels.
 * votes of efficient_capsnet: `einsum` has all pairs of children; `bmm` is a batched matmul, and
@@ -24,7 +25,8 @@ A variant is named VOTES/FORM/MEMORY_FORMAT, with ``/compiled`` where TorchInduc
   `merged` by a product and a sum (its kernel has one place only), and merges each normalisation
   into the next kernel in inference, at every call.
 * memory format: of the convolutions, `contiguous` or `channels_last`.
-* settings: `onednn_off` leaves convolutions to ATen's own; `one_thread`; `bf16` computes
+* settings: `onednn_off` leaves convolutions to ATen's own; `one_thread`; `passive` has
+  threads sleep where others spin, which helps where the cores are shared; `bf16` computes
   convolutions and products in bfloat16, which is not compared with float32.
 """
 
@@ -59,6 +61,7 @@ VARIANTS = {
         "folded/phases/contiguous/compiled",
         "folded/phases/channels_last/compiled",
         "folded/phases/channels_last@onednn_off",
+        "folded/phases/channels_last@passive",
         "folded/phases/channels_last@bf16",
     ],
     "efficient_capsnet": [
@@ -71,6 +74,7 @@ VARIANTS = {
         "bmm/merged/channels_last/compiled",
         "bmm/merged/channels_last@onednn_off",
         "bmm/merged/channels_last@one_thread",
+        "bmm/merged/channels_last@passive",
         "bmm/merged/channels_last@bf16",
     ],
 }
@@ -89,6 +93,7 @@ FAST = {
 SETTINGS = {
     "onednn_off": {"PEER_ONEDNN": "0"},
     "one_thread": {"PEER_THREADS": "1"},
+    "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
     "bf16": {"PEER_BF16": "1"},
 }
 
