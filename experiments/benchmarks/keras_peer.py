@@ -88,7 +88,7 @@ VARIANTS = {
     ],
 }
 FAST = {
-    "capsnet": ["folded/phases/fused", "folded/phases/mixed", "folded/phases/xla"],
+    "capsnet": ["folded/phases/graph", "folded/phases/fused", "folded/phases/mixed"],
     "efficient_capsnet": ["matmul/merged/fused", "matmul/merged/mixed", "matmul/merged/xla"],
 }
 SETTINGS = {

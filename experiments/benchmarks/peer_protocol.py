@@ -30,7 +30,6 @@ else:  # run as a script of an environment that has a framework and nothing else
 KINDS = ("train", "inference")
 # Variants of this setting do not compute in float32: measured, but never the best.
 REDUCED = "bf16"
-_WARM_UP = 2
 _CHECKED_STEPS = 20
 _TOLERANCE = 1e-4
 _LEAST_ROUNDS = 3
@@ -134,12 +133,9 @@ class Worker:
         """End the process."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.kill()  # it has nothing to save
+        self._process.wait()
         self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
         self._process.stdout.close()
 
     def ask(self, variant: str, kind: str, seconds: float = 0.5) -> list[float]:
@@ -216,9 +212,8 @@ def _measured(
     variant = request["variant"]
     if variant not in peers:
         peer = framework.build(network, variant, batch_size)
-        for _ in range(_WARM_UP):
-            peer.train()
-            peer.infer()
+        peer.train()  # compiles, and warms up
+        peer.infer()
         peers[variant] = peer
     peer = peers[variant]
     call = peer.train if request["kind"] == "train" else peer.infer
@@ -285,14 +280,18 @@ def run(
                 left.remove(name)
                 print(f"{name} failed: {error}", file=sys.stderr)
 
-        for name in names:  # builds it and warms it up
-            ask(name, "inference", 0)
-        end, rounds = time.perf_counter() + seconds * len(left), 0
-        while left and (rounds < _LEAST_ROUNDS or time.perf_counter() < end):
-            for name, kind in [(n, k) for n in left for k in KINDS]:
-                if name in left:
-                    ask(name, kind, min(0.25, seconds))
-            rounds += 1
+        try:
+            for name in names:  # builds it and warms it up
+                ask(name, "inference", 0)
+            end, rounds = time.perf_counter() + seconds * len(left), 0
+            while left and (rounds < _LEAST_ROUNDS or time.perf_counter() < end):
+                for name, kind in [(n, k) for n in left for k in KINDS]:
+                    if name in left:
+                        ask(name, kind, min(0.25, seconds))
+                rounds += 1
+        except KeyboardInterrupt:
+            print("interrupted: this is what was measured", file=sys.stderr)
+            left = [name for name in left if all(rates[name].values())]
     finally:
         for worker in workers.values():
             worker.close()

@@ -62,6 +62,7 @@ VARIANTS = {
         "folded/phases/channels_last/compiled",
         "folded/phases/channels_last@onednn_off",
         "folded/phases/channels_last@passive",
+        "folded/phases/contiguous@passive",
         "folded/phases/channels_last@bf16",
     ],
     "efficient_capsnet": [
@@ -75,6 +76,7 @@ VARIANTS = {
         "bmm/merged/channels_last@onednn_off",
         "bmm/merged/channels_last@one_thread",
         "bmm/merged/channels_last@passive",
+        "bmm/merged/channels_last/compiled@passive",
         "bmm/merged/channels_last@bf16",
     ],
 }
@@ -82,12 +84,14 @@ FAST = {
     "capsnet": [
         "folded/phases/channels_last",
         "folded/phases/contiguous",
-        "folded/strided/contiguous",
+        "folded/phases/channels_last@passive",
+        "folded/phases/contiguous@passive",
     ],
     "efficient_capsnet": [
-        "bmm/merged/contiguous",
         "bmm/merged/channels_last",
         "bmm/merged/channels_last/compiled",
+        "bmm/merged/channels_last@passive",
+        "bmm/merged/channels_last/compiled@passive",
     ],
 }
 SETTINGS = {
