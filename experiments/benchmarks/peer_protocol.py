@@ -150,14 +150,23 @@ class Worker:
             RuntimeError: the variant cannot be built or run, or the process has ended.
         """
         assert self._process.stdin is not None
+        request = {"variant": variant, "kind": kind, "seconds": seconds}
+        rates: list[float] = self.request(request)["rates"]
+        return rates
+
+    def request(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to any request that the process understands.
+
+        Raises:
+            RuntimeError: it could not do it, or has ended.
+        """
+        assert self._process.stdin is not None
         try:
-            request = {"variant": variant, "kind": kind, "seconds": seconds}
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError as error:
             raise RuntimeError("the worker has ended") from error
-        rates: list[float] = self._read()["rates"]
-        return rates
+        return self._read()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -208,7 +217,7 @@ def _measured(
         size = 2048
         call = framework.multiply(size)
         call()
-        return [2e-9 * size**3 / s for s in _timed(call, request["seconds"])]
+        return [2e-9 * size**3 / s for s in timed(call, request["seconds"])]
     variant = request["variant"]
     if variant not in peers:
         peer = framework.build(network, variant, batch_size)
@@ -217,10 +226,10 @@ def _measured(
         peers[variant] = peer
     peer = peers[variant]
     call = peer.train if request["kind"] == "train" else peer.infer
-    return [batch_size * peer.batches / s for s in _timed(call, request["seconds"])]
+    return [batch_size * peer.batches / s for s in timed(call, request["seconds"])]
 
 
-def _timed(call: Callable[[], Any], seconds: float) -> list[float]:
+def timed(call: Callable[[], Any], seconds: float) -> list[float]:
     """Seconds of each call, for so long."""
     times: list[float] = []
     while not times or sum(times) < seconds:
@@ -297,7 +306,11 @@ def run(
             worker.close()
     if not left:
         sys.exit(f"{framework.name}: no variant of {network} could be run: {failed}")
-    results = [_result(name, rates[name]) for name in left]
+    results = [
+        _result(name, rates[name])
+        | {"environment": framework.settings.get(name.partition("@")[2], {})}
+        for name in left
+    ]
     return {
         "framework": framework.name,
         "version": framework.version,

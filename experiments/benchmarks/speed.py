@@ -1,47 +1,46 @@
-"""How fast CapsNet trains: against this machine's matrix products, and against PyTorch.
+r"""How fast the networks are: against this machine's limits, and against well-made peers.
 
-One run measures in turn, several times over (leave the machine alone meanwhile; the load average
-before the run is in the result): a 2048^3 float32 matrix product in JAX, the limit for an
-implementation that is made of matrix products, CapsNet's training step and inference
-at batch 64, and, where an environment with PyTorch is given, the fastest variant of
-``torch_peer.py``. Medians are printed with their ratios, and written to
-``experiments/results/speed.json``. Expected: at least 45 % of the matrix product's speed in
-training; about three minutes, two more with PyTorch.
+One run; leave the machine alone meanwhile (the load average before it is in the result). For every
+network and batch size, in processes of their own, asked in turn several times over: training steps
+and inference of ours; the same with uniform routing, and a CNN on the same convolutions (batch 64);
+the fastest variants in PyTorch and in Keras on TensorFlow, where environments with them are given;
+and the machine: 2048^3 matrix products (float32 and bfloat16), read and copy bandwidth. Medians and
+quartiles are printed with their ratios and written to ``experiments/results/speed.json``, from
+which ``python -m experiments.benchmarks.speed_table`` makes README's table and plot.
 
-    python -m experiments.benchmarks.speed [--json]
+    python -m experiments.benchmarks.speed [--json] [--quick]
+
+About 15 minutes on two cores, 25 with both peers, which need these environments:
+
     python -m venv torch-env && torch-env/bin/pip install torch
-    python -m experiments.benchmarks.speed --torch-python torch-env/bin/python
+    python3.11 -m venv tf-env && tf-env/bin/pip install tensorflow==2.21.0
+    python -m experiments.benchmarks.speed --torch-python torch-env/bin/python \
+        --keras-python tf-env/bin/python
 """
 
 import argparse
 import dataclasses
 import json
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 
-from capsjax import data, models
-from capsjax.__main__ import use_huge_pages
-from capsjax.data import augment, feeding
-from capsjax.training import losses
 from capsjax.training.run import surroundings
-from capsjax.training.step import State, make_step, split
+from experiments.benchmarks.peer_inputs import NETWORKS as PEER_NETWORKS
+from experiments.benchmarks.peer_protocol import Worker
 
-RESULT = Path(__file__).parents[1] / "results" / "speed.json"
-PEER = Path(__file__).with_name("torch_peer.py")
+HERE = Path(__file__).parent
+RESULT = HERE.parent / "results" / "speed.json"
+# What our commands start themselves with (capsjax.__main__); the peers get it too.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+MACHINE = ("matrix_product", "matrix_product_bf16", "read", "copy")
+KINDS = ("train", "inference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,227 +48,209 @@ class Config:
     """What is measured.
 
     Attributes:
-        batch_size: of training and inference.
+        batch_sizes: of every network.
+        compared: the batch size at which variants of ours are measured too.
         rounds: how often everything is measured in turn.
-        repeats: timed calls of each kind in a round.
-        matrix_size: of the matrix product.
-        seed: of parameters and order.
+        seconds: for how long each time.
+        peer_seconds: to choose a peer's fastest variant, for each.
     """
 
-    batch_size: int = 64
+    batch_sizes: dict[str, tuple[int, ...]] = dataclasses.field(
+        default_factory=lambda: {
+            "capsnet": (64, 1, 16, 128),
+            "efficient_capsnet": (64, 1, 16, 128),
+            "matrix_capsules_small": (64, 1, 16, 128),
+            "matrix_capsules": (1, 16),
+        }
+    )
+    compared: int = 64
     rounds: int = 5
-    repeats: int = 6
-    matrix_size: int = 2048
-    seed: int = 0
+    seconds: float = 0.6
+    peer_seconds: float = 4.0
 
 
-def gflop_per_image() -> tuple[float, float]:
-    """GFLOP of one image in training and in inference, a multiply-add counted as 2.
+QUICK = Config(batch_sizes={"efficient_capsnet": (16,)}, rounds=1, seconds=0.2, peer_seconds=0.5)
 
-    The paper's algorithm as written, whatever the lowering: convolutions, votes, three weighted
-    sums and two agreements, decoder (in training only). Training has a forward pass and the
-    gradients of parameters and of inputs, where an input needs one (the image does not).
+
+def run(config: Config, peers: dict[str, str]) -> dict[str, Any]:
+    """Measure everything and return the report.
+
+    Args:
+        config: what to measure.
+        peers: interpreter of each peer's environment, by the peer's name.
+
+    Returns:
+        The report, as it is written.
     """
-    first = 20 * 20 * 256 * 81
-    second = 6 * 6 * 256 * 81 * 256
-    capsules = 1152 * 10 * 16 * (8 + 3 + 2)
-    decoder = 160 * 512 + 512 * 1024 + 1024 * 784
-    training = 2 * first + 3 * (second + capsules + decoder)
-    return 2e-9 * training, 2e-9 * (first + second + capsules)
-
-
-def run(config: Config, torch_python: str | None) -> dict[str, Any]:
-    """Measure everything and return the report."""
-    load_before = os.getloadavg()[0]
-    matrix = jax.random.normal(jax.random.key(config.seed), (config.matrix_size,) * 2)
-    product = jax.jit(jnp.matmul)
-    train, infer, compile_seconds, alarm = capsnet(config)
-    peer = _fastest_peer(torch_python, config.batch_size) if torch_python else None
-    seconds: dict[str, list[float]] = {"matrix_product": [], "training": [], "inference": []}
-    peer_rates: dict[str, list[float]] = {"training": [], "inference": []}
-    jax.block_until_ready((product(matrix, matrix), infer()))
-    for _ in range(config.rounds):
-        seconds["matrix_product"] += timed(lambda: product(matrix, matrix), config.repeats)
-        seconds["training"] += timed(train, config.repeats)
-        seconds["inference"] += timed(infer, config.repeats)
-        if peer is not None and torch_python is not None:
-            for kind, rate in _measure_peer(torch_python, peer, config.batch_size).items():
-                peer_rates[kind].append(rate)
-    return _report(config, seconds, peer, peer_rates, compile_seconds, alarm, load_before)
-
-
-def capsnet(config: Config) -> tuple[Callable[[], Any], Callable[[], Any], float, bool]:
-    """Training step and inference call, compiled; seconds to compile the step; alarm or not."""
-    network = models.create("capsnet", rngs=config.seed)
-    graph, params, rest = split(network)
-    optimizer = optax.adam(1e-3)
-    arrays = data.load("mnist", split="test")
-    order = feeding.Order(len(arrays["label"]), config.batch_size, jax.random.key(config.seed))
-    batches = feeding.batches(arrays, order, 0, 10**9)
-    first = next(batches)
-    step = make_step(
-        graph,
-        optimizer,
-        num_classes=10,
-        limit=2,
-        loss=losses.Config(),
-        key=jax.random.key(config.seed),
-    )
-    state = State(params, rest, optimizer.init(params), jnp.zeros((), jnp.int32))
-    batch = augment.to_unit_interval(jnp.asarray(first["image"]))
-    forward = jax.jit(
-        lambda params, images: nnx.merge(graph, params, rest, copy=True)(images).activations
-    )
-    jax.block_until_ready(forward(params, batch))
-    inference_params = jax.tree.map(jnp.copy, params)
-    with _standard_error() as printed:
-        start = time.perf_counter()
-        lowered = jax.jit(step, donate_argnums=0).lower(state, first["image"], first["label"])
-        compiled = lowered.compile()
-        compile_seconds = time.perf_counter() - start
-    states = [state]
-
-    def train() -> Any:
-        batch = next(batches)
-        states[0], metrics = compiled(states[0], batch["image"], batch["label"])
-        return metrics["loss"]
-
-    jax.block_until_ready(train())
-    alarm = "slow_operation_alarm" in printed[0]
-    return train, lambda: forward(inference_params, batch), compile_seconds, alarm
-
-
-def timed(call: Callable[[], Any], repeats: int) -> list[float]:
-    """Seconds of each of so many calls, until what they give is there."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - start)
-    return times
-
-
-@contextmanager
-def _standard_error() -> Iterator[list[str]]:
-    """What the process, XLA's C++ included, writes to standard error; then passed on."""
-    printed = [""]
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield printed
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
-            file.seek(0)
-            printed[0] = file.read().decode(errors="replace")
-            sys.stderr.write(printed[0])
-
-
-def _call_peer(python: str, *options: str) -> dict[str, Any]:
-    command = [python, str(PEER), "--json", *options]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    report: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return report
-
-
-def _fastest_peer(python: str, batch_size: int) -> dict[str, Any]:
-    """Every variant once, interleaved, to find the fastest of each kind."""
-    return _call_peer(
-        python, "--batch-size", str(batch_size), "--variants", "all", "--seconds", "4"
-    )
-
-
-def _measure_peer(python: str, peer: dict[str, Any], batch_size: int) -> dict[str, float]:
-    rates = {}
-    for kind, key in (("training", "train"), ("inference", "inference")):
-        name = peer["best"][key]["name"]
-        report = _call_peer(
-            python, "--batch-size", str(batch_size), "--only", name, "--seconds", "5"
-        )
-        rates[kind] = report["variants"][0][f"{key}_images_per_second"]
-    return rates
-
-
-def _report(
-    config: Config,
-    seconds: dict[str, list[float]],
-    peer: dict[str, Any] | None,
-    peer_rates: dict[str, list[float]],
-    compile_seconds: float,
-    alarm: bool,
-    load_before: float,
-) -> dict[str, Any]:
-    limit = 2e-9 * config.matrix_size**3 / statistics.median(seconds["matrix_product"])
-    gflop = dict(zip(("training", "inference"), gflop_per_image(), strict=True))
-    report: dict[str, Any] = {
+    load = os.getloadavg()[0]
+    chosen = {
+        (name, network): _fastest(name, python, network, config)
+        for name, python in peers.items()
+        for network in PEER_NETWORKS
+        if network in config.batch_sizes
+    }
+    rows = []
+    for network, batch_sizes in config.batch_sizes.items():
+        for batch_size in batch_sizes:
+            rows.append(_measure(config, network, batch_size, peers, chosen))
+            print(line(rows[-1]), flush=True)
+    return {
         "config": dataclasses.asdict(config),
-        "matrix_product_gflops": limit,
-        "compile_seconds": compile_seconds,
-        "xla_alarm": alarm,
-        "load_before": load_before,
+        "load_before": load,
         "cores": os.cpu_count(),
         **surroundings(),
+        "rows": rows,
+        "peers": {f"{name} {network}": report for (name, network), report in chosen.items()},
     }
-    for kind in ("training", "inference"):
-        rates = config.batch_size / np.array(seconds[kind])
-        rate = float(np.median(rates))
-        low, high = np.percentile(rates, [25, 75])
-        report[kind] = {
-            "images_per_second": rate,
-            "quartiles": [float(low), float(high)],
-            "share_of_matrix_product": rate * gflop[kind] / limit,
-        }
-        if peer is not None:
-            theirs = statistics.median(peer_rates[kind])
-            report[kind] |= {
-                "torch_images_per_second": theirs,
-                "torch_variant": peer["best"]["train" if kind == "training" else kind]["name"],
-                "torch_share_of_jax_matrix_product": theirs * gflop[kind] / limit,
-                "ratio_to_torch": rate / theirs,
-            }
-    if peer is not None:
-        report["torch"] = peer
+
+
+def _measure(
+    config: Config,
+    network: str,
+    batch_size: int,
+    peers: dict[str, str],
+    chosen: dict[tuple[str, str], dict[str, Any]],
+) -> dict[str, Any]:
+    """One network at one batch size, all workers in turn."""
+    with ExitStack() as stack:
+
+        def worker(python: str, script: str, environment: dict[str, str] | None = None) -> Worker:
+            every = ENVIRONMENT | (environment or {})
+            return stack.enter_context(Worker(python, HERE / script, network, batch_size, every))
+
+        ours = worker(sys.executable, "ours.py")
+        # name, variant and kind of everything that is measured, and who measures it
+        asked: list[tuple[str, Worker, str, str]] = []
+        for kind in KINDS:
+            asked.append((f"ours {kind}", ours, "default", kind))
+        for kind in KINDS:
+            ours.ask("default", kind, 0)  # compiles; before anything else fills the memory
+        about = ours.request({"variant": "default", "kind": "about"})["about"]
+        if batch_size == config.compared:
+            variants = ["uniform", *(["cnn"] if network in PEER_NETWORKS else [])]
+            asked += [(f"{v} {kind}", ours, v, kind) for v in variants for kind in KINDS]
+        asked += [(kind, ours, "default", kind) for kind in MACHINE]
+        for name, python in peers.items():
+            if (name, network) not in chosen:
+                continue
+            for kind in KINDS:
+                best = chosen[name, network]["best"][kind]
+                peer = worker(python, f"{name}_peer.py", best["environment"])
+                asked.append((f"{name} {kind}", peer, best["name"].partition("@")[0], kind))
+        rates: dict[str, list[float]] = {label: [] for label, *_ in asked}
+        failed: dict[str, str] = {}
+        for round_ in range(config.rounds + 1):
+            for label, who, variant, kind in asked:
+                if label in failed:
+                    continue
+                try:
+                    found = who.ask(variant, kind, config.seconds if round_ else 0)
+                except RuntimeError as error:
+                    failed[label] = str(error)
+                    continue
+                if round_:  # the first warms up
+                    rates[label] += found
+    return {
+        "network": network,
+        "batch_size": batch_size,
+        "rates": {label: _summary(found) for label, found in rates.items() if found},
+        "failed": failed,
+        **about,
+    }
+
+
+def _summary(rates: list[float]) -> dict[str, float]:
+    low, middle, high = np.percentile(rates, [25, 50, 75])
+    return {"median": float(middle), "low": float(low), "high": float(high), "count": len(rates)}
+
+
+def _fastest(name: str, python: str, network: str, config: Config) -> dict[str, Any]:
+    """A peer's report on its variants that are worth a look."""
+    command = [python, str(HERE / f"{name}_peer.py"), "--json", "--network", network]
+    command += ["--batch-size", str(config.compared), "--seconds", str(config.peer_seconds)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | ENVIRONMENT, check=False
+    )
+    if result.returncode:
+        sys.exit(f"speed: {name} could not be measured: {result.stderr.strip()[-500:]}")
+    report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return report
+
+
+def share(row: dict[str, Any], kind: str) -> float:
+    """Of the float32 matrix product's rate, that a network's FLOPs as published were done at."""
+    flops = row["rates"][f"ours {kind}"]["median"] * row[kind]["flops_per_image"]
+    return flops / (1e9 * row["rates"]["matrix_product"]["median"])
+
+
+def ratio(row: dict[str, Any], other: str, kind: str) -> float | None:
+    """Of our images a second to another's; None where it was not measured."""
+    theirs = row["rates"].get(f"{other} {kind}")
+    return None if theirs is None else row["rates"][f"ours {kind}"]["median"] / theirs["median"]
+
+
+def line(row: dict[str, Any]) -> str:
+    """What one row says, in a few lines."""
+    return "\n".join(_lines(row))
+
+
+def _lines(row: dict[str, Any]) -> Iterator[str]:
+    product, bf16 = (row["rates"][k]["median"] for k in ("matrix_product", "matrix_product_bf16"))
+    yield (
+        f"{row['network']}, batch {row['batch_size']}: matrix product {product:.0f} GFLOP/s (bf16 "
+        f"{bf16:.0f}), read {row['rates']['read']['median']:.0f} GB/s, copy "
+        f"{row['rates']['copy']['median']:.0f} GB/s, peak memory {row['peak_bytes'] / 1e6:.0f} MB"
+    )
+    for kind in KINDS:
+        rates, measured = row["rates"][f"ours {kind}"], row[kind]
+        text = (
+            f"  {kind}: {rates['median']:.1f} images/s ({rates['low']:.1f} to {rates['high']:.1f})"
+            f", {share(row, kind):.0%} of the matrix product, temporaries "
+            f"{measured['temporaries_bytes'] / 1e6:.0f} MB, compiled in "
+            f"{measured['trace_seconds'] + measured['compile_seconds']:.1f} s"
+        )
+        if measured["xla_alarm"]:
+            text += " (with XLA's slow_operation_alarm)"
+        for other in ("uniform", "cnn", "torch", "keras"):
+            against = ratio(row, other, kind)
+            if against is not None:
+                text += f", {against:.2f}x {other}"
+        yield text
+    for label, reason in row["failed"].items():
+        yield f"  {label} failed: {reason}"
 
 
 def main() -> None:
     """Measure, print, write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument(
-        "--torch-python",
-        default=os.environ.get("CAPSJAX_TORCH_PYTHON"),
-        help="interpreter of an environment with PyTorch; also CAPSJAX_TORCH_PYTHON",
-    )
-    arguments = parser.parse_args()
-    if arguments.torch_python and not Path(arguments.torch_python).exists():
-        sys.exit(
-            f"speed: there is no {arguments.torch_python}; make it as the docstring says, or leave "
-            "--torch-python out"
+    parser.add_argument("--json", action="store_true", help="print the report as JSON, too")
+    parser.add_argument("--quick", action="store_true", help="one small look; nothing is written")
+    for name, framework in (("torch", "PyTorch"), ("keras", "Keras on TensorFlow")):
+        parser.add_argument(
+            f"--{name}-python",
+            default=os.environ.get(f"CAPSJAX_{name.upper()}_PYTHON"),
+            help=f"interpreter of an environment with {framework}; also "
+            f"CAPSJAX_{name.upper()}_PYTHON",
         )
-    report = run(Config(), arguments.torch_python)
-    RESULT.write_text(json.dumps(report, indent=2) + "\n")
+    arguments = parser.parse_args()
+    peers = {}
+    for name in ("torch", "keras"):
+        python = getattr(arguments, f"{name}_python")
+        if python and not Path(python).exists():
+            sys.exit(
+                f"speed: there is no {python}; make it as the docstring says, or leave "
+                f"--{name}-python out"
+            )
+        if python:
+            peers[name] = python
+        else:
+            print(f"{name} is left out: see --{name}-python", file=sys.stderr)
+    report = run(QUICK if arguments.quick else Config(), peers)
+    if not arguments.quick:
+        RESULT.write_text(json.dumps(report, indent=2) + "\n")
     if arguments.json:
-        print(json.dumps(report, indent=2))
-        return
-    print(f"matrix product {report['matrix_product_gflops']:.0f} GFLOP/s (float32, 2048^3)")
-    print(f"compiling the step {report['compile_seconds']:.1f} s, alarm: {report['xla_alarm']}")
-    for kind in ("training", "inference"):
-        row = report[kind]
-        line = f"{kind} {row['images_per_second']:.0f} images/s"
-        line += f", {row['share_of_matrix_product']:.0%} of the matrix product"
-        if "ratio_to_torch" in row:
-            line += f", {row['ratio_to_torch']:.2f}x PyTorch ({row['torch_variant']}, "
-            line += f"{row['torch_images_per_second']:.0f}, "
-            line += f"{row['torch_share_of_jax_matrix_product']:.0%})"
-        print(line)
-    if not arguments.torch_python:
-        print("PyTorch left out: see --help")
+        print(json.dumps(report))
 
 
 if __name__ == "__main__":
-    use_huge_pages()
     main()
