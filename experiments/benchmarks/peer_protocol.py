@@ -4,7 +4,7 @@ A peer offers named variants of a network; all compute the same function. A name
 ``@SETTING``: settings hold for a whole process, so each has a worker process of its own, which is
 started with the setting's environment variables and builds a variant when it is first asked for it.
 A worker reads one JSON object a line, ``{"variant": V, "kind": K, "seconds": S}``, measures calls
-of that kind for that long (one at least) and answers ``{"rates": [images a second, ...]}``, or
+of that kind for that long (see ``timed``) and answers ``{"rates": [images a second, ...]}``, or
 ``{"error": text}``. So whoever asks, here or elsewhere, interleaves what it likes.
 """
 
@@ -230,9 +230,16 @@ def _measured(
 
 
 def timed(call: Callable[[], Any], seconds: float) -> list[float]:
-    """Seconds of each call, for so long."""
+    """Seconds of each call: for so long and three at least, after one that does not count.
+
+    That one brings back what other processes have driven out of the caches and memory. For 0
+    seconds there is one call, the first.
+    """
+    least = 3 if seconds else 1
+    if seconds:
+        call()
     times: list[float] = []
-    while not times or sum(times) < seconds:
+    while len(times) < least or sum(times) < seconds:
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)

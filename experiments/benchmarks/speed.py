@@ -64,8 +64,8 @@ class Config:
         }
     )
     compared: int = 64
-    rounds: int = 5
-    seconds: float = 0.6
+    rounds: int = 4
+    seconds: float = 0.5
     peer_seconds: float = 4.0
 
 

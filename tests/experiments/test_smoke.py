@@ -1,12 +1,15 @@
 """Every experiment runs to its end in its smallest form and writes what it names."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from capsjax import routing
 from experiments import routing_convergence, routing_toy
+from experiments.benchmarks import growth
 from experiments.benchmarks import routing as routing_benchmark
 from experiments.benchmarks import seeds as seeds_benchmark
 
@@ -50,20 +53,31 @@ def test_the_toy_is_drawn(call, tmp_path):
 
 
 def test_growth_is_1_where_time_and_memory_are_linear():
-    def row(children):
-        part = {"seconds": 2.0 * children, "temporary_megabytes": 3.0 * children}
-        return {
-            "routing": "em", "iterations": 3, "children": children,
-            "forward": part, "backward": part,
-        }  # fmt: skip
+    def row(size):
+        part = {"seconds": 2.0 * size, "temporary_megabytes": 3.0 * size**2}
+        return {"routing": "em", "axis": "batch", "size": size, "forward": part, "backward": part}
 
-    growth = routing_benchmark.growth([row(10), row(100), row(1000)])
-    assert growth["em"]["forward_seconds"] == pytest.approx(1)
-    assert growth["em"]["backward_temporary_megabytes"] == pytest.approx(1)
+    found = growth.growth([row(10), row(100), row(200)])["em"]["batch"]
+    assert found["forward_seconds"] == pytest.approx(1)
+    assert found["backward_temporary_megabytes"] == pytest.approx(2)
+
+
+def test_growth_is_measured_of_every_routing_and_drawn(capsys):
+    config = dataclasses.replace(growth.QUICK, sizes={"children": (4, 8)})
+    rows = growth.run(config)
+    assert {row["routing"] for row in rows} == set(routing.ALGORITHMS)
+    assert all(row["backward"]["seconds"] > 0 for row in rows)
+    figure = growth.draw(rows)
+    above, below = figure.axes
+    assert len(above.lines) == len(below.lines) == 8
+    em = next(line for line in below.lines if line.get_label() == "em")
+    wanted = [r["backward"]["temporary_megabytes"] for r in rows if r["routing"] == "em"]
+    assert list(em.get_ydata()) == wanted
+    assert "children" in capsys.readouterr().out
 
 
 def test_a_pass_and_an_iteration_are_measured():
-    config = routing_benchmark.Config(batch=2, batch_children=16, rounds=1)
+    config = routing_benchmark.Config(batch=2, children=16, rounds=1)
     assert routing_benchmark.passes(config)["seconds_per_pass"] > 0
 
 
