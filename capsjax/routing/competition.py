@@ -33,7 +33,9 @@ def shares(
         ``[*windows, parents, children]`` float.
     """
     if compete is not None:
-        return compete(jnp.zeros(shape, dtype) if logits is None else logits)
+        if logits is None:  # behind a barrier, or XLA computes the softmax while it compiles
+            logits = jax.lax.optimization_barrier(jnp.zeros(shape, dtype))
+        return compete(logits)
     if logits is None:
         return jnp.full(shape, 1 / shape[-2], dtype)
     return jax.nn.softmax(logits, axis=-2)

@@ -33,6 +33,8 @@ class Config:
         recipe: what a paper does to its images, a name in ``data.recipes``, instead of the shift;
             data sets whose pictures are made anew take none.
         precision: of matrix products: "default", "high" or "highest", as JAX names them.
+        compute_dtype: of activations and products in a training step: "float32", or "bfloat16",
+            whose sums, gradients, parameters, losses and running statistics stay float32.
         checkpoint_every: steps between checkpoints (an epoch's end always has one).
         weight_decay: times every parameter of two axes or more (not biases and scales), added to
             its gradient: the L2 penalty of half this weight.
@@ -55,6 +57,7 @@ class Config:
     shift: int = 2
     recipe: str | None = None
     precision: Literal["default", "high", "highest"] = "default"
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
     checkpoint_every: int = 500
     weight_decay: float = 0.0
     gradient_clip: float | None = None
@@ -82,6 +85,10 @@ class Config:
             raise ValueError(f"schedule is {self.schedule!r}, expected 'recipe' or 'cosine'")
         if self.recipe is not None:
             recipes.find(self.recipe)
+        if self.compute_dtype not in ("float32", "bfloat16"):
+            raise ValueError(
+                f"compute_dtype is {self.compute_dtype!r}, expected 'float32' or 'bfloat16'"
+            )
         if self.precision not in ("default", "high", "highest"):
             raise ValueError(
                 f"precision is {self.precision!r}, expected 'default', 'high' or 'highest'"

@@ -207,6 +207,7 @@ class _Fit:
             key=shift_key,
             recipe=config.recipe,
             layer_metrics=config.layer_metrics,
+            compute_dtype=config.compute_dtype,
             total_steps=self.total_steps,
             mesh=mesh,
         )

@@ -148,6 +148,7 @@ def make_step(
     total_steps: int = 1,
     layer_metrics: bool = False,
     mesh: Mesh | None = None,
+    compute_dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> Step:
     """The training step: augment, scale, differentiate, update.
 
@@ -162,6 +163,7 @@ def make_step(
         total_steps: of the whole training, for the spread loss's margin.
         layer_metrics: also return the metrics of every layer.
         mesh: devices that share the batch evenly; None is one.
+        compute_dtype: as in the training config.
 
     Returns:
         ``step(state, images, labels, sources=None) -> (state, metrics)``, to be jitted: images
@@ -177,13 +179,15 @@ def make_step(
 
     def compute(params: Any, rest: Any, batch: _Batch, margin: Array) -> tuple[Array, Any]:
         # Without copy=True an update of running statistics would leak a tracer.
-        network = nnx.merge(graph, params, rest, copy=True)
+        network = nnx.merge(graph, _cast(params, compute_dtype), rest, copy=True)
         if mesh is not None:
             parallel.name_axis(network)
         several = batch.labels.ndim == 2
         each = jax.nn.one_hot(batch.labels, num_classes, dtype=batch.images.dtype)
         targets = each.max(1) if several else each
-        output = network(batch.images, targets if batch.sources is None else each)
+        masks = targets if batch.sources is None else each
+        output = network(*_cast((batch.images, masks), compute_dtype))
+        output = _cast(output, batch.images.dtype)
         wanted = batch.images if batch.sources is None else batch.sources
         classification, reconstruction = jax.tree.map(
             jnp.mean, example_losses(output, wanted, targets, loss, margin)
@@ -203,7 +207,7 @@ def make_step(
                     for result in routed
                 ]
             metrics |= routed_metrics(routed)
-        return metrics["loss"], (metrics, split(network)[2])
+        return metrics["loss"], (metrics, _cast(split(network)[2], jnp.float32))
 
     def differentiate(
         params: Any,
@@ -239,3 +243,13 @@ def make_step(
         return State(params, rest, optimizer_state, state.step + 1), metrics
 
     return step
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    """All floating-point arrays of a tree in one dtype; 64 bits stay 64 bits."""
+
+    def cast(leaf: Array) -> Array:
+        narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype != jnp.float64
+        return leaf.astype(dtype) if narrow else leaf
+
+    return jax.tree.map(cast, tree)

@@ -2,10 +2,11 @@
 
 Asked in the way of ``peer_protocol``: one JSON object a line, ``{"variant": V, "kind": K,
 "seconds": S}``. Variants: ``default``; ``uniform``, the same network with uniform routing; ``cnn``,
-a CNN on the same convolutions. Kinds: ``train`` (augmentation, forward, backward, Adam),
-``inference`` (class activations, without the decoder), in images a second; of the machine
-``matrix_product`` and ``matrix_product_bf16`` (GFLOP/s), ``read`` and ``copy`` (GB/s); and
-``about``, which answers with the variant's parameters, FLOPs, memory and compile times.
+a CNN on the same convolutions; ``bf16``, training with bfloat16 compute. Kinds: ``train``
+(augmentation, forward, backward, Adam), ``inference`` (class activations, without the decoder), in
+images a second; of the machine ``matrix_product`` and ``matrix_product_bf16`` (GFLOP/s), ``read``
+and ``copy`` (GB/s); and ``about``, which answers with the variant's parameters, FLOPs, memory and
+compile times.
 """
 
 import argparse
@@ -94,6 +95,7 @@ class Measured:
 
     def __init__(self, name: str, variant: str, batch_size: int):
         module, self.loss = network(name, variant)
+        self.variant = variant
         self.batch_size, self.num_classes = batch_size, module.num_classes
         self.parameters = models.count_parameters(module)
         self.graph, params, rest = split(module)
@@ -139,6 +141,7 @@ class Measured:
                 limit=2,
                 loss=self.loss,
                 key=jax.random.key(0),
+                compute_dtype="bfloat16" if self.variant == "bf16" else "float32",
             )
             arguments = (self.state, self.images, self.labels)
             jitted = jax.jit(function, donate_argnums=0)

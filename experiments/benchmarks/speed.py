@@ -129,6 +129,7 @@ def _measure(
         if batch_size == config.compared:
             variants = ["uniform", *(["cnn"] if network in PEER_NETWORKS else [])]
             asked += [(f"{v} {kind}", ours, v, kind) for v in variants for kind in KINDS]
+            asked.append(("bf16 train", ours, "bf16", "train"))
         asked += [(kind, ours, "default", kind) for kind in MACHINE]
         for name, python in peers.items():
             if (name, network) not in chosen:
@@ -211,7 +212,7 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
         )
         if measured["xla_alarm"]:
             text += " (with XLA's slow_operation_alarm)"
-        for other in ("uniform", "cnn", "torch", "keras"):
+        for other in ("bf16", "uniform", "cnn", "torch", "keras"):
             against = ratio(row, other, kind)
             if against is not None:
                 text += f", {against:.2f}x {other}"

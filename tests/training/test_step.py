@@ -9,9 +9,13 @@ import numpy as np
 import optax
 import pytest
 
+from capsjax import models
 from capsjax.data import recipes
+from capsjax.models import capsnet, efficient_capsnet
 from capsjax.training import losses, step
+from capsjax.training.config import Config
 from capsjax.types import Output
+from tests.conftest import bare_config
 from tests.training.small import (
     WEIGHT,
     Level,
@@ -300,3 +304,29 @@ def test_metrics_of_layers_are_there_when_asked_for() -> None:
     gradient = WEIGHT * 16 * 2 * abs(0.2 - 0.5)
     assert float(metrics["gradient_norm/level"]) == pytest.approx(gradient, rel=1e-5)
     assert float(metrics["gradient_norm/unused"]) == 0
+
+
+@pytest.mark.parametrize("name", ["efficient_capsnet", "capsnet"])
+def test_bfloat16_computes_in_two_bytes_and_keeps_four(name: str) -> None:
+    config = {
+        "capsnet": capsnet.Config(features=8, primary_types=2, decoder_widths=(16,)),
+        "efficient_capsnet": efficient_capsnet.Config(features=(4, 8, 8, 16), decoder_widths=(16,)),
+    }[name]
+    network = models.create(name, config=config, rngs=0)
+    images, labels = on_device(digits(16), slice(16))
+    whole, state = make(network)
+    narrow, _ = make(network, compute_dtype="bfloat16")
+    expected, wanted = jax.jit(whole)(state, images, labels)
+    found, metrics = jax.jit(narrow)(state, images, labels)
+    assert jax.tree.map(lambda x: x.dtype, found) == jax.tree.map(lambda x: x.dtype, expected)
+    assert float(metrics["loss"]) == pytest.approx(float(wanted["loss"]), rel=0.03)
+    assert float(metrics["loss"]) != float(wanted["loss"])
+    text = jax.jit(narrow).lower(state, images, labels).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    assert products
+    assert not [line for line in products if "f32" in line.split("->")[0].split(" : ")[-1]]
+
+
+def test_an_unknown_compute_dtype_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'float16', expected 'float32' or 'bfloat16'"):
+        bare_config(Config, compute_dtype="float16")

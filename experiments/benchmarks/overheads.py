@@ -1,0 +1,150 @@
+"""What is spent beside the step: compiling it, a second start, Python and the input.
+
+Leave the machine alone meanwhile; about two minutes on 2 cores.
+
+    python -m experiments.benchmarks.overheads
+
+writes ``experiments/results/overheads.json``. Two parts:
+
+- seconds to trace and compile CapsNet's training step (batch 64) in a new process: without JAX's
+  persistent compilation cache, with an empty one, and with what the second left there
+  (``JAX_COMPILATION_CACHE_DIR`` is all that a user sets);
+- the share of an epoch in ``fit`` that is not spent in the compiled step: epochs of ``fit`` beside
+  as many calls of the step alone on a batch that is already there.
+
+Expected: 6 s, as much, 2 s; at most 2 % of an epoch.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from capsjax import data, models
+from capsjax.__main__ import use_huge_pages
+from capsjax.training import loop, losses
+from capsjax.training.run import surroundings
+from capsjax.training.step import State, make_step, split
+from experiments.benchmarks.ours import Measured
+
+RESULT = Path(__file__).parents[1] / "results" / "overheads.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is measured.
+
+    Attributes:
+        network: whose step.
+        batch_size: of the step.
+        steps: of an epoch.
+        rounds: how often both are measured in turn.
+    """
+
+    network: str = "efficient_capsnet"
+    batch_size: int = 64
+    steps: int = 60
+    rounds: int = 3
+
+
+def compile_seconds(cache: str | None) -> float:
+    """Of CapsNet's training step, traced and compiled in a new process."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
+    if cache is not None:
+        environment |= {
+            "JAX_COMPILATION_CACHE_DIR": cache,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+    command = [sys.executable, "-m", __spec__.name, "--compile"]
+    result = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return float(result.stdout.splitlines()[-1])
+
+
+def beside_the_step(config: Config) -> dict[str, float]:
+    """Seconds of an epoch in ``fit``, of its steps alone, and the share that is neither."""
+    images = config.steps * config.batch_size
+    digits = {name: array[: images + 64] for name, array in data.load("mnist", "train").items()}
+    network = models.create(config.network, rngs=0)
+
+    def epochs(count: int) -> float:
+        choices = loop.Config(epochs=count, batch_size=config.batch_size, validation=64)
+        result = loop.fit(network, digits, choices)
+        return count * images / result.images_per_second
+
+    call = _step_alone(network, digits, config.batch_size)
+    fits, alone = [], []
+    for _ in range(config.rounds):
+        fits.append((epochs(3) - epochs(1)) / 2)  # the first also compiles
+        start = time.perf_counter()
+        for _ in range(config.steps):
+            call()
+        alone.append(time.perf_counter() - start)
+    whole, inside = statistics.median(fits), statistics.median(alone)
+    return {"epoch_seconds": whole, "steps_seconds": inside, "share": 1 - inside / whole}
+
+
+def _step_alone(network: Any, digits: Any, batch_size: int) -> Any:
+    graph, params, rest = split(network)
+    optimizer = optax.adam(1e-3)
+    step = make_step(
+        graph,
+        optimizer,
+        num_classes=10,
+        limit=2,
+        loss=losses.Config(),
+        key=jax.random.key(0),
+    )
+    state = State(params, rest, optimizer.init(params), jnp.zeros((), jnp.int32))
+    compiled = jax.jit(step, donate_argnums=0)
+    images = jnp.asarray(digits["image"][:batch_size])
+    labels = jnp.asarray(digits["label"][:batch_size].astype(np.int32))
+    held = [jax.tree.map(jnp.copy, state)]
+
+    def call() -> None:
+        held[0], metrics = compiled(held[0], images, labels)
+        jax.block_until_ready(metrics)
+
+    call()
+    return call
+
+
+def main() -> None:
+    """Measure, print, write the result."""
+    if sys.argv[1:] == ["--compile"]:
+        measured = Measured("capsnet", "default", 64)
+        measured.call("train")
+        report = measured.report["train"]
+        print(report["trace_seconds"] + report["compile_seconds"])
+        return
+    load, config = os.getloadavg()[0], Config()
+    with tempfile.TemporaryDirectory() as cache:
+        compiled = {
+            "without a cache": compile_seconds(None),
+            "with an empty one": compile_seconds(cache),
+            "second start": compile_seconds(cache),
+        }
+    report = {
+        "config": dataclasses.asdict(config),
+        "compile_seconds": compiled,
+        "epoch": beside_the_step(config),
+        "load_before": load,
+        **surroundings(),
+    }
+    RESULT.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps({k: report[k] for k in ("compile_seconds", "epoch")}, indent=2))
+
+
+if __name__ == "__main__":
+    use_huge_pages()
+    main()
