@@ -30,6 +30,8 @@ _START_SECONDS = 300
 _LAST_WORDS = "import sys; sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1])"
 _speaker: list[subprocess.Popen] = []
 
+# What the runtime's errors begin with where this host itself is at fault.
+_OWN_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT")
 _GO_ON = (
     "The checkpoints are kept: start the same command on all hosts again to go on from the last"
 )
@@ -126,9 +128,12 @@ def watch() -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
+        reason = _first_line(error)
+        if reason.startswith(_OWN_FAULTS):
+            raise
         raise Lost(
             f"host {jax.process_index()} of {jax.process_count()} lost another one "
-            f"({_first_line(error)}). {_GO_ON}"
+            f"({reason}). {_GO_ON}"
         ) from error
 
 

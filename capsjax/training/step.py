@@ -187,7 +187,8 @@ def make_step(
         targets = each.max(1) if several else each
         masks = targets if batch.sources is None else each
         output = network(*_cast((batch.images, masks), compute_dtype))
-        output = _cast(output, batch.images.dtype)
+        wide = _cast((output.activations, output.reconstruction, output.logits), batch.images.dtype)
+        output = output._replace(activations=wide[0], reconstruction=wide[1], logits=wide[2])
         wanted = batch.images if batch.sources is None else batch.sources
         classification, reconstruction = jax.tree.map(
             jnp.mean, example_losses(output, wanted, targets, loss, margin)
@@ -207,7 +208,8 @@ def make_step(
                     for result in routed
                 ]
             metrics |= routed_metrics(routed)
-        return metrics["loss"], (metrics, _cast(split(network)[2], jnp.float32))
+        changed = jax.tree.map(_as_before, split(network)[2], rest)
+        return metrics["loss"], (metrics, changed)
 
     def differentiate(
         params: Any,
@@ -253,3 +255,8 @@ def _cast(tree: Any, dtype: Any) -> Any:
         return leaf.astype(dtype) if narrow else leaf
 
     return jax.tree.map(cast, tree)
+
+
+def _as_before(new: Array, old: Array) -> Array:
+    """Running statistics in the dtype that they had; random keys and counts as they are."""
+    return new.astype(old.dtype) if jnp.issubdtype(old.dtype, jnp.floating) else new

@@ -17,7 +17,7 @@ def count(text: str) -> dict[str, dict[str, int]]:
 
     Returns:
         For every kind that is there, ``number`` of instructions and ``bytes`` of their results, as
-        each device holds them.
+        each device holds them (of one that is started apart, its operands' bytes too).
     """
     found: dict[str, dict[str, int]] = {}
     for shapes, kind in _INSTRUCTION.findall(text):

@@ -24,8 +24,8 @@ from capsjax import data
 from capsjax.__main__ import use_huge_pages
 from capsjax.data import augment, feeding
 from capsjax.training.run import surroundings
-from experiments.benchmarks.speed import Config as SpeedConfig
-from experiments.benchmarks.speed import capsnet, timed
+from experiments.benchmarks.ours import Measured
+from experiments.benchmarks.peer_protocol import calls as timed_calls
 
 RESULT = Path(__file__).parents[1] / "results" / "feeding.json"
 _FOREVER = 10**9
@@ -63,15 +63,14 @@ def batches(name: str, config: Config, *, stream: bool = False) -> Callable[[], 
         return augment.to_unit_interval(shifted)
 
     key = jax.random.key(1)
-    return lambda: ready(key, next(source)["image"])
+    return lambda: jax.block_until_ready(ready(key, next(source)["image"]))
 
 
 def run(config: Config) -> dict[str, Any]:
     """Measure everything and return the report."""
     load_before = os.getloadavg()[0]
-    step, *_ = capsnet(SpeedConfig(batch_size=config.batch_size))
     calls = {
-        "capsnet step": step,
+        "capsnet step": Measured("capsnet", "default", config.batch_size).call("train"),
         "mnist": batches("mnist", config),
         "mnist, streamed": batches("mnist", config, stream=True),
         "multi_mnist": batches("multi_mnist", config),
@@ -82,7 +81,7 @@ def run(config: Config) -> dict[str, Any]:
         jax.block_until_ready(call())
     for _ in range(config.rounds):
         for name, call in calls.items():
-            seconds[name] += timed(call, config.repeats)
+            seconds[name] += timed_calls(call, config.repeats)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     step_seconds = medians.pop("capsnet step")
     return {

@@ -12,12 +12,12 @@ compile times.
 import argparse
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -36,9 +36,9 @@ from capsjax.training.step import State, make_step, split
 from capsjax.types import Output
 
 if __package__:
-    from experiments.benchmarks.peer_protocol import timed
+    from experiments.benchmarks.peer_protocol import private_output, timed
 else:  # run as a script
-    from peer_protocol import timed  # type: ignore[no-redef]
+    from peer_protocol import private_output, timed  # type: ignore[no-redef]
 
 _MATRIX = 2048
 _BANDWIDTH_ARRAY = 64 * 2**20  # float32 numbers: far more than any cache holds
@@ -234,21 +234,32 @@ def serve(name: str, batch_size: int) -> None:
             variants[variant] = Measured(name, variant, batch_size)
         measured = variants[variant]
         if kind == "about":
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            return {"about": {**measured.report, "peak_bytes": peak}}
+            return {"about": {**measured.report, "peak_bytes": _peak_bytes()}}
         new = kind not in measured.compiled
         call = measured.call(kind)
         if new:
             call()
         return {"rates": [batch_size / s for s in timed(call, request["seconds"])]}
 
-    print(json.dumps({"name": "capsjax", "version": jax.__version__}), flush=True)
+    answers = private_output()
+
+    def send(reply: dict[str, Any]) -> None:
+        answers.write(json.dumps(reply) + "\n")
+        answers.flush()
+
+    send({"name": "capsjax", "version": jax.__version__})
     for line in sys.stdin:
         try:
             reply = answer(json.loads(line))
         except Exception as error:  # the one who asked says what to do about it
             reply = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
-        print(json.dumps(reply), flush=True)
+        send(reply)
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process has held; ``getrusage`` would include its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 @contextmanager

@@ -181,7 +181,7 @@ class Worker:
 
 def serve(framework: Framework, network: str, batch_size: int, lines: Iterable[str]) -> None:
     """Answer requests until there are no more, as the module's docstring says."""
-    answers = _private_output()
+    answers = private_output()
     keep_freed_memory()
     peers: dict[str, Peer] = {}
 
@@ -198,7 +198,7 @@ def serve(framework: Framework, network: str, batch_size: int, lines: Iterable[s
             send({"error": f"{type(error).__name__}: {str(error)[:300]}"})
 
 
-def _private_output() -> IO[str]:
+def private_output() -> IO[str]:
     """Standard output for answers alone; what anything else prints goes to standard error."""
     sys.stdout.flush()
     answers = os.fdopen(os.dup(1), "w")
@@ -240,6 +240,16 @@ def timed(call: Callable[[], Any], seconds: float) -> list[float]:
         call()
     times: list[float] = []
     while len(times) < least or sum(times) < seconds:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def calls(call: Callable[[], Any], repeats: int) -> list[float]:
+    """Seconds of each of so many calls, which return when they are done."""
+    times = []
+    for _ in range(repeats):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)

@@ -29,7 +29,7 @@ from capsjax.models import efficient_capsnet
 from capsjax.training import losses
 from capsjax.training.run import surroundings
 from capsjax.training.step import State, make_step, split
-from experiments.benchmarks.speed import timed
+from experiments.benchmarks.peer_protocol import calls as timed_calls
 
 RESULTS = Path(__file__).parents[1] / "results"
 NETWORKS = {
@@ -94,11 +94,11 @@ def forms(name: str, config: Config) -> dict[str, Callable[[], Any]]:
         for seed in seeds:
             states[seed], loss = alone(keys[seed], states[seed], images[seed], labels[seed])
             found.append(loss)
-        return found
+        return jax.block_until_ready(found)
 
     def side_by_side() -> Any:
         stacked[0], found = together(keys, stacked[0], images, labels)
-        return found
+        return jax.block_until_ready(found)
 
     return {"one after another": one_after_another, "vmap": side_by_side}
 
@@ -114,7 +114,7 @@ def run(config: Config) -> dict[str, Any]:
             jax.block_until_ready(call())
         for _ in range(config.rounds):
             for form, call in calls.items():
-                seconds[form] += timed(call, config.repeats)
+                seconds[form] += timed_calls(call, config.repeats)
         medians = {form: statistics.median(times) for form, times in seconds.items()}
         spread = {form: [min(times), max(times)] for form, times in seconds.items()}
         ratio = medians["one after another"] / medians["vmap"]

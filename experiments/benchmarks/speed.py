@@ -3,7 +3,8 @@ r"""How fast the networks are: against this machine's limits, and against well-m
 One run; leave the machine alone meanwhile (the load average before it is in the result). For every
 network and batch size, in processes of their own, asked in turn several times over: training steps
 and inference of ours; the same with uniform routing, and a CNN on the same convolutions (batch 64);
-the fastest variants in PyTorch and in Keras on TensorFlow, where environments with them are given;
+the variants in PyTorch and in Keras on TensorFlow that are fastest at batch 64, of the shortlists
+in ``*_peer.py`` (``--table`` there measures all), where environments with them are given;
 and the machine: 2048^3 matrix products (float32 and bfloat16), read and copy bandwidth. Medians and
 quartiles are printed with their ratios and written to ``experiments/results/speed.json``, from
 which ``python -m experiments.benchmarks.speed_table`` makes README's table and plot.
@@ -92,7 +93,11 @@ def run(config: Config, peers: dict[str, str]) -> dict[str, Any]:
     rows = []
     for network, batch_sizes in config.batch_sizes.items():
         for batch_size in batch_sizes:
-            rows.append(_measure(config, network, batch_size, peers, chosen))
+            try:
+                rows.append(_measure(config, network, batch_size, peers, chosen))
+            except RuntimeError as error:  # the others are worth keeping
+                print(f"{network}, batch {batch_size} failed: {error}", file=sys.stderr)
+                continue
             print(line(rows[-1]), flush=True)
     return {
         "config": dataclasses.asdict(config),
@@ -226,6 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print the report as JSON, too")
     parser.add_argument("--quick", action="store_true", help="one small look; nothing is written")
+    parser.add_argument("--results", type=Path, default=RESULT.parent, help="folder to write to")
     for name, framework in (("torch", "PyTorch"), ("keras", "Keras on TensorFlow")):
         parser.add_argument(
             f"--{name}-python",
@@ -247,8 +253,11 @@ def main() -> None:
         else:
             print(f"{name} is left out: see --{name}-python", file=sys.stderr)
     report = run(QUICK if arguments.quick else Config(), peers)
-    if not arguments.quick:
-        RESULT.write_text(json.dumps(report, indent=2) + "\n")
+    result = arguments.results / RESULT.name
+    if not arguments.quick and (len(peers) == 2 or result != RESULT):
+        result.write_text(json.dumps(report, indent=2) + "\n")
+    else:
+        print("not written: it takes both peers, or --results FOLDER", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report))
 

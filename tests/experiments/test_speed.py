@@ -53,7 +53,7 @@ def test_table_and_plot_show_what_was_measured(row):
     last = speed_table.table(report).splitlines()[-1]
     cells = [cell.strip() for cell in last.strip("|").split("|")]
     assert cells[:5] == ["`capsnet`", "64", "50", "80", "50% / 80%"]
-    assert cells[5:] == ["", "2.00x / 3.20x", "0.91x / -", "", "5.0 s", "700 MB"]
+    assert cells[5:] == ["", "2.00x / 3.20x", "0.91x / -", "", "5.0 s", "3 MB", "700 MB"]
     (axis,) = speed_table.draw(report).axes
     assert sorted(bar.get_width() for bar in axis.patches) == pytest.approx([2.0, 3.2])
     assert "200 GFLOP/s" in speed_table.machine(report)
