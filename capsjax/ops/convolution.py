@@ -193,10 +193,10 @@ def rule(
     images_gradient   winograd                   library              patches
     ================  =========================  ===================  =======================
 
-    Wide is a convolution of 32 channels and features (16 for the kernel's gradient) and 128 tiles at
-    least, in float32 or float64, where nobody asked for the precision "highest". The library's
-    kernel gradient is as fast as patches, but not inside a loop (a 3x3 one 505 ms there, 9 outside),
-    and its images' gradient of a large strided kernel takes half a minute.
+    Wide is a convolution of 32 channels and features (16 for the kernel's gradient) and 128 tiles
+    at least, in float32 or float64, where nobody asked for the precision "highest". The library's
+    kernel gradient is as fast as patches, but not inside a loop (a 3x3 one 505 ms there, outside
+    9), and its images' gradient of a large strided kernel takes half a minute.
 
     Args:
         direction: of the three.

@@ -33,8 +33,8 @@ class Config:
         recipe: what a paper does to its images, a name in ``data.recipes``, instead of the shift;
             data sets whose pictures are made anew take none.
         precision: of matrix products: "default", "high" or "highest", as JAX names them.
-        compute_dtype: of activations in a training step: "float32", or "bfloat16". Then products and
-            routing sum in float32 and a gradient is rounded once on its way to its parameter;
+        compute_dtype: of activations in a training step: "float32", or "bfloat16". Then products
+            and routing sum in float32 and a gradient is rounded once on its way to its parameter;
             parameters, Adam's state, losses and running statistics stay float32.
         checkpoint_every: steps between checkpoints (an epoch's end always has one).
         weight_decay: times every parameter of two axes or more (not biases and scales), added to

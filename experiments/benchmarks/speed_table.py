@@ -25,7 +25,8 @@ def table(report: dict[str, Any]) -> str:
     """The table in Markdown, a line for every network and batch size."""
     lines = [
         "| network | batch | training, images/s | inference | share of the matrix product | "
-        "to PyTorch | to Keras on TF | to `uniform` | to CNN | compile | temporaries | peak memory |",
+        "to PyTorch | to Keras on TF | to `uniform` | to CNN | compile | temporaries | "
+        "peak memory |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(report["rows"], key=_place):
