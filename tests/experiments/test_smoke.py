@@ -1,14 +1,16 @@
 """Every experiment runs to its end in its smallest form and writes what it names."""
 
 import dataclasses
+import importlib
 import json
+import pkgutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from capsjax import routing
-from experiments import routing_convergence, routing_toy
+from experiments import benchmarks, routing_convergence, routing_toy
 from experiments.benchmarks import growth
 from experiments.benchmarks import routing as routing_benchmark
 from experiments.benchmarks import seeds as seeds_benchmark
@@ -50,6 +52,19 @@ ITERATIVE = {"dynamic", "em", "variational_bayes", "inverted_attention"}
 def test_the_toy_is_drawn(call, tmp_path):
     call(routing_toy.main, "--results", tmp_path)
     assert (tmp_path / "routing_toy.png").stat().st_size > 20_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        module.name
+        for module in pkgutil.iter_modules(benchmarks.__path__)
+        if not module.name.startswith(("torch_", "keras_"))  # want what is not installed here
+    ],
+)
+def test_every_benchmark_finds_what_it_imports(name):
+    module = importlib.import_module(f"{benchmarks.__name__}.{name}")
+    assert module.__doc__
 
 
 def test_growth_is_1_where_time_and_memory_are_linear():
