@@ -231,6 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print the report as JSON, too")
     parser.add_argument("--quick", action="store_true", help="one small look; nothing is written")
+    parser.add_argument("--network", choices=Config().batch_sizes, help="only this, at batch 64")
     parser.add_argument("--results", type=Path, default=RESULT.parent, help="folder to write to")
     for name, framework in (("torch", "PyTorch"), ("keras", "Keras on TensorFlow")):
         parser.add_argument(
@@ -252,12 +253,16 @@ def main() -> None:
             peers[name] = python
         else:
             print(f"{name} is left out: see --{name}-python", file=sys.stderr)
-    report = run(QUICK if arguments.quick else Config(), peers)
+    config = QUICK if arguments.quick else Config()
+    if arguments.network:
+        config = dataclasses.replace(config, batch_sizes={arguments.network: (config.compared,)})
+    report = run(config, peers)
     result = arguments.results / RESULT.name
-    if not arguments.quick and (len(peers) == 2 or result != RESULT):
+    whole = len(peers) == 2 and not arguments.quick and not arguments.network
+    if whole or result != RESULT:
         result.write_text(json.dumps(report, indent=2) + "\n")
     else:
-        print("not written: it takes both peers, or --results FOLDER", file=sys.stderr)
+        print("not written: that takes all networks and peers, or --results", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report))
 
