@@ -16,6 +16,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, Initializer
+from capsjax.layers.norm import BatchNorm
 
 # The default of TensorFlow's leaky ReLU, and so of Efficient-CapsNet's decoder.
 _SLOPE = 0.2
@@ -173,9 +174,7 @@ class ClassIndependentDecoder(nnx.Module):
         self.start = (-(-image_shape[0] // scale), -(-image_shape[1] // scale), channels)
         self.image_shape = image_shape
         self.linear = nnx.Linear(dim, math.prod(self.start), kernel_init=HE_NORMAL, rngs=rngs)
-        self.normalisation = nnx.BatchNorm(
-            channels, momentum=_MOMENTUM, epsilon=_EPSILON, rngs=rngs
-        )
+        self.normalisation = BatchNorm(channels, momentum=_MOMENTUM, epsilon=_EPSILON, rngs=rngs)
         strides = [1, *[2] * (len(features) - 1), 1]
         sizes = [channels, *features, image_shape[2]]
         self.convolutions = nnx.List(

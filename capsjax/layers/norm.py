@@ -1,7 +1,17 @@
-"""Batch normalisation of capsules."""
+"""Batch normalisation of features and capsules."""
+
+from typing import Any
 
 from flax import nnx
 from jax import Array
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Flax's, in the dtype of what comes in: the running statistics may have a wider one."""
+
+    def __call__(self, x: Array, *args: Any, **options: Any) -> Array:
+        """As Flax's."""
+        return super().__call__(x, *args, **options).astype(x.dtype)
 
 
 class TypeNorm(nnx.Module):
@@ -18,7 +28,7 @@ class TypeNorm(nnx.Module):
     """
 
     def __init__(self, types: int, *, affine: bool = False, rngs: nnx.Rngs):
-        self.norm = nnx.BatchNorm(types, momentum=0.9, use_scale=affine, use_bias=affine, rngs=rngs)
+        self.norm = BatchNorm(types, momentum=0.9, use_scale=affine, use_bias=affine, rngs=rngs)
 
     def __call__(self, poses: Array) -> Array:
         """Poses ``[batch, ..., types, dim]``, normalised."""

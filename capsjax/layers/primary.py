@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, Initializer
-from capsjax.layers.norm import TypeNorm
+from capsjax.layers.norm import BatchNorm, TypeNorm
 from capsjax.ops.convolution import Padding, conv2d, depthwise_conv2d
 from capsjax.ops.squash import safe_norm, squash, squash_exponential
 from capsjax.types import Capsules
@@ -162,7 +162,7 @@ class MatrixPrimaryCapsules(nnx.Module):
         self.poses = convolution(types * dim, _POSE_STDDEV, 0.0)
         self.activations = convolution(types, _ACTIVATION_STDDEV, _ACTIVATION_BIAS)
         self.pose_norm = TypeNorm(types, affine=True, rngs=rngs) if normalise else None
-        self.activation_norm = nnx.BatchNorm(types, momentum=0.9, rngs=rngs) if normalise else None
+        self.activation_norm = BatchNorm(types, momentum=0.9, rngs=rngs) if normalise else None
 
     def __call__(self, features: Float[Array, "batch height width channels"]) -> Capsules:
         """Poses ``[batch, height, width, types, dim]`` and activations in [0, 1]."""

@@ -8,6 +8,7 @@ from jax import Array
 
 from capsjax import routing
 from capsjax.layers.convolution import LECUN_NORMAL
+from capsjax.layers.norm import BatchNorm
 from capsjax.ops.squash import safe_norm
 from capsjax.types import Routed
 
@@ -50,7 +51,7 @@ class Readout(nnx.Module):
             else None
         )
         self.normalisation = (
-            nnx.BatchNorm(capsules, momentum=0.9, use_scale=False, use_bias=False, rngs=rngs)
+            BatchNorm(capsules, momentum=0.9, use_scale=False, use_bias=False, rngs=rngs)
             if logits
             else None
         )

@@ -14,6 +14,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax.layers.convolution import Convolution
+from capsjax.layers.norm import BatchNorm
 
 Shortcut = Literal["A", "B"]
 Stage = tuple[int, int, int]
@@ -51,7 +52,7 @@ class NormalisedConvolution(nnx.Module):
             use_bias=use_bias,
             rngs=rngs,
         )
-        self.normalisation = nnx.BatchNorm(features, momentum=_MOMENTUM, rngs=rngs)
+        self.normalisation = BatchNorm(features, momentum=_MOMENTUM, rngs=rngs)
         self.frame = kernel_size // 2
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Array:

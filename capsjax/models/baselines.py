@@ -24,6 +24,7 @@ from jax import Array
 
 from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, output_shape
 from capsjax.layers.dropout import Dropout
+from capsjax.layers.norm import BatchNorm
 from capsjax.models import network
 from capsjax.models.checks import at_least_one, check_map, one_of
 from capsjax.models.published import Form, Model
@@ -145,7 +146,7 @@ class Network(network.Network):
             convolutions.append(convolution)
         self.convolutions = nnx.List(convolutions)
         self.normalisations = nnx.List(
-            nnx.BatchNorm(features, momentum=_MOMENTUM, epsilon=_EPSILON, rngs=rngs)
+            BatchNorm(features, momentum=_MOMENTUM, epsilon=_EPSILON, rngs=rngs)
             for features in (config.features if config.normalisation == "batch" else ())
         )
         sizes = [shape[0] * shape[1] * shape[2], *config.hidden]

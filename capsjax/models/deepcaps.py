@@ -32,6 +32,7 @@ from capsjax.layers.cells import ResidualCapsules
 from capsjax.layers.convolution import Convolution
 from capsjax.layers.decoder import ClassIndependentDecoder
 from capsjax.layers.dense import DenseCapsules, flattened
+from capsjax.layers.norm import BatchNorm
 from capsjax.models import network
 from capsjax.models.checks import at_least_one
 from capsjax.models.published import Form, Model
@@ -115,7 +116,7 @@ class Network(network.Network):
         self.convolution = Convolution(
             image_shape[2], config.features, kernel_size=3, padding="SAME", rngs=rngs
         )
-        self.normalisation = nnx.BatchNorm(
+        self.normalisation = BatchNorm(
             config.features, momentum=_MOMENTUM, epsilon=_EPSILON, rngs=rngs
         )
         cells, below = [], (config.features, 1)

@@ -24,6 +24,7 @@ from jax import Array
 from capsjax.layers.convolution import Convolution, output_shape
 from capsjax.layers.decoder import ConvolutionalDecoder, DenseDecoder
 from capsjax.layers.dense import DenseCapsules
+from capsjax.layers.norm import BatchNorm
 from capsjax.layers.primary import DepthwisePrimaryCapsules
 from capsjax.models import network
 from capsjax.models.checks import at_least_one, one_of
@@ -185,7 +186,7 @@ class Network(network.Network):
 
 def _normalisation(config: Config, features: int, rngs: nnx.Rngs) -> nnx.Module:
     if config.normalisation == "batch":
-        return nnx.BatchNorm(features, momentum=_MOMENTUM, epsilon=_EPSILON, rngs=rngs)
+        return BatchNorm(features, momentum=_MOMENTUM, epsilon=_EPSILON, rngs=rngs)
     return nnx.InstanceNorm(features, epsilon=_EPSILON, rngs=rngs)
 
 

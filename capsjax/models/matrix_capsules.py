@@ -24,6 +24,7 @@ from jax import Array
 from capsjax.layers.conv import ConvolutionalCapsules
 from capsjax.layers.convolution import Convolution, output_shape
 from capsjax.layers.dense import ClassCapsules
+from capsjax.layers.norm import BatchNorm
 from capsjax.layers.primary import MatrixPrimaryCapsules
 from capsjax.layers.router import capsules_of
 from capsjax.layers.votes import check_matrix
@@ -135,7 +136,7 @@ class Network(network.Network):
             rngs=rngs,
         )
         self.convolution_norm = (
-            nnx.BatchNorm(config.features, momentum=0.9, rngs=rngs) if config.normalise else None
+            BatchNorm(config.features, momentum=0.9, rngs=rngs) if config.normalise else None
         )
         self.primary = MatrixPrimaryCapsules(
             config.features,

@@ -29,6 +29,7 @@ from jax import Array
 from capsjax.layers.conv import ConvolutionalCapsules
 from capsjax.layers.convolution import LECUN_NORMAL
 from capsjax.layers.dense import DenseCapsules
+from capsjax.layers.norm import BatchNorm
 from capsjax.layers.residual import NormalisedConvolution, ResidualTrunk, halving
 from capsjax.layers.router import capsules_of
 from capsjax.layers.votes import balanced, check_matrix
@@ -175,7 +176,7 @@ class _CapsuleHead(nnx.Module):
             grid = hidden[-1].out_shape
         self.hidden = nnx.List(hidden)
         self.norms = nnx.List(
-            nnx.BatchNorm(types * dim, momentum=0.9, rngs=rngs) for _ in hidden if normalised
+            BatchNorm(types * dim, momentum=0.9, rngs=rngs) for _ in hidden if normalised
         )
         children = math.prod(grid)
         self.classes = DenseCapsules(

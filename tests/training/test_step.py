@@ -322,9 +322,13 @@ def test_bfloat16_computes_in_two_bytes_and_keeps_four(name: str) -> None:
     assert float(metrics["loss"]) == pytest.approx(float(wanted["loss"]), rel=0.03)
     assert float(metrics["loss"]) != float(wanted["loss"])
     text = jax.jit(narrow).lower(state, images, labels).as_text()
-    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
-    assert products
-    assert not [line for line in products if "f32" in line.split("->")[0].split(" : ")[-1]]
+    # The network's; routing's own gradients work in four bytes.
+    narrow_products = [
+        line
+        for line in text.splitlines()
+        if "stablehlo.dot_general" in line and line.split("->")[0].count("xbf16>") == 2
+    ]
+    assert len(narrow_products) >= 8
 
 
 def test_an_unknown_compute_dtype_is_refused() -> None:
