@@ -53,7 +53,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     "matrix_capsules_small": {"epochs": 150},
     **dict.fromkeys(("sabour_cnn", "hinton_cnn", "efficient_cnn", "small_resnet"), PATIENT),
     # Its batch normalisation of ten activations wants more than eight images.
-    "variational_capsnet": {"epochs": 300, "batch_size": 32},
+    "variational_capsnet": {"epochs": 300, "batch_size": 32, "learning_rate": 0.02},
 }
 # Narrow forms that are too narrow for that: one matrix for all children, two times half of eight
 # units dropped, three routed layers.
