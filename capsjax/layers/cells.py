@@ -130,12 +130,15 @@ class SharedKernelCapsules(nnx.Module):
             The parents, a grid ``[batch, height, width, parents, dim]``, as windows of the routing
             contract.
         """
-        batch, height, width, types, child_dim = children.poses.shape
-        alone = jnp.moveaxis(children.poses, 3, 1).reshape(-1, height, width, child_dim)
-        votes = conv2d(alone, self.kernel[...], padding="SAME")
-        votes = votes.reshape(batch, types, height, width, self.parents, -1)
-        votes = jnp.moveaxis(votes, 1, -1)
-        return self.routing(votes, children, compete=everywhere, initial=initial, trace=trace)
+
+        def vote(children: Capsules) -> Array:
+            batch, height, width, types, child_dim = children.poses.shape
+            alone = jnp.moveaxis(children.poses, 3, 1).reshape(-1, height, width, child_dim)
+            votes = conv2d(alone, self.kernel[...], padding="SAME")
+            votes = votes.reshape(batch, types, height, width, self.parents, -1)
+            return jnp.moveaxis(votes, 1, -1)
+
+        return self.routing(vote, children, compete=everywhere, initial=initial, trace=trace)
 
 
 class ResidualCapsules(nnx.Module):

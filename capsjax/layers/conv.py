@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from capsjax.layers.convolution import Initializer
 from capsjax.layers.router import Router
@@ -110,12 +111,16 @@ class ConvolutionalCapsules(nnx.Module):
             The parents, a grid ``[batch, *out_shape, dim]``, as windows of the routing contract.
         """
         seen = jax.tree.map(lambda x: windows_of(x, **self._window), children)
-        votes = self.votes(seen.poses)
-        if self.coordinates:
-            places = jnp.asarray(coordinates_of(self.shape, **self._window))
-            votes = add_coordinates(votes, places, rows=self.votes.rows)
+
+        def vote(seen: Capsules) -> Array:
+            votes = self.votes(seen.poses)
+            if self.coordinates:
+                places = jnp.asarray(coordinates_of(self.shape, **self._window))
+                votes = add_coordinates(votes, places, rows=self.votes.rows)
+            return votes
+
         compete = across(slots_of(self.shape, **self._window), over=self.over)
-        return self.routing(votes, seen, compete=compete, initial=initial, trace=trace)
+        return self.routing(vote, seen, compete=compete, initial=initial, trace=trace)
 
     @property
     def _window(self) -> dict[str, Any]:

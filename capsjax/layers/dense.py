@@ -79,9 +79,11 @@ class DenseCapsules(nnx.Module):
         Returns:
             The parents; every array has a leading batch axis.
         """
-        children = flattened(children)
-        votes = self.votes(children.poses)
-        return self.routing(votes, children, initial=initial, trace=trace)
+
+        def vote(children: Capsules) -> Array:
+            return self.votes(children.poses)
+
+        return self.routing(vote, flattened(children), initial=initial, trace=trace)
 
 
 class ClassCapsules(nnx.Module):
@@ -152,12 +154,17 @@ class ClassCapsules(nnx.Module):
         Returns:
             The parents; every array has a leading batch axis.
         """
-        batch, _, _, types, child_dim = children.poses.shape
-        votes = self.votes.shared(children.poses.reshape(batch, -1, types, child_dim))
-        if self.coordinates:
-            places = coordinates_of(self.shape, kernel_size=1).reshape(-1, 2)
-            votes = add_coordinates(votes, jnp.asarray(places), rows=self.votes.rows)
-        return self.routing(votes, flattened(children), initial=initial, trace=trace)
+        types, child_dim = children.poses.shape[-2:]
+
+        def vote(children: Capsules) -> Array:
+            poses = children.poses.reshape(len(children.poses), -1, types, child_dim)
+            votes = self.votes.shared(poses)
+            if self.coordinates:
+                places = coordinates_of(self.shape, kernel_size=1).reshape(-1, 2)
+                votes = add_coordinates(votes, jnp.asarray(places), rows=self.votes.rows)
+            return votes
+
+        return self.routing(vote, flattened(children), initial=initial, trace=trace)
 
 
 def flattened(children: Capsules) -> Capsules:

@@ -1,8 +1,10 @@
-"""What every routed layer does with its votes, whatever it made them of."""
+"""What every routed layer does with its votes, whatever it makes them of."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
@@ -27,9 +29,17 @@ class Router(nnx.Module):
             may be None. A layer whose activations nobody looks at needs no readout to learn.
         rngs: takes one key of the stream ``params`` for the routing, and one for its readout.
 
+    Attributes:
+        votes_at_once: of how many examples votes exist at a time; None is all of a batch. The
+            others' are made when these have been routed, and again in the backward pass, which
+            needs less memory and more time. ``network.set_attributes(votes_at_once=16)`` sets it in
+            all layers.
+
     Raises:
         ValueError: ``config`` belongs to no routing.
     """
+
+    votes_at_once: int | None = None
 
     def __init__(
         self,
@@ -52,7 +62,7 @@ class Router(nnx.Module):
 
     def __call__(
         self,
-        votes: Array,
+        vote: Callable[[Capsules], Array],
         children: Capsules,
         *,
         compete: Compete | None = None,
@@ -62,9 +72,9 @@ class Router(nnx.Module):
         """Route a batch.
 
         Args:
-            votes: ``[batch, *windows, parents, dim, children]``.
-            children: those that cast them, ``[batch, *windows, children, child_dim]`` and
-                ``[batch, *windows, children]``.
+            vote: from some of the batch's children to their votes, ``[examples, *windows, parents,
+                dim, children]``.
+            children: those that vote, every array with a leading batch axis.
             compete: as in the routing contract.
             initial: an earlier result to continue from, batched.
             trace: keep every iteration.
@@ -86,10 +96,41 @@ class Router(nnx.Module):
                 trace=trace,
             )
 
-        routed = jax.vmap(route)(votes, children, initial)
+        def route_all(children: Capsules, initial: Routed | None) -> Routed:
+            return jax.vmap(route)(vote(children), children, initial)
+
+        routed = in_parts(route_all, self.votes_at_once, children, initial)
         if self.pose_norm is not None:
             routed = routed._replace(poses=self.pose_norm(routed.poses))
         return routed._replace(activations=self.readout(routed))
+
+
+def in_parts(call: Callable[..., Any], size: int | None, *arguments: Any) -> Any:
+    """A function of a batch, so many examples at a time, and again so in the backward pass.
+
+    Args:
+        call: its arguments' and its result's arrays have a leading batch axis.
+        size: how many at a time; None is all.
+        arguments: of ``call``.
+
+    Returns:
+        What ``call(*arguments)`` gives.
+    """
+    count = len(jax.tree.leaves(arguments)[0])
+    if size is None or size >= count:
+        return call(*arguments)
+    even = count - count % size
+
+    def cut(x: Array) -> Array:
+        return x[:even].reshape(-1, size, *x.shape[1:])
+
+    once_more = jax.checkpoint(call)
+    parts = jax.lax.map(lambda part: once_more(*part), jax.tree.map(cut, arguments))
+    result = jax.tree.map(lambda x: x.reshape(even, *x.shape[2:]), parts)
+    if even == count:
+        return result
+    rest = once_more(*jax.tree.map(lambda x: x[even:], arguments))
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), result, rest)
 
 
 def capsules_of(routed: Routed) -> Capsules:

@@ -36,6 +36,9 @@ class Config:
         compute_dtype: of activations in a training step: "float32", or "bfloat16". Then products
             and routing sum in float32 and a gradient is rounded once on its way to its parameter;
             parameters, Adam's state, losses and running statistics stay float32.
+        votes_at_once: of how many images of a batch the votes exist at a time; None is all. Fewer
+            need less memory and, since the backward pass makes them again, more time; the result is
+            the same.
         checkpoint_every: steps between checkpoints (an epoch's end always has one).
         weight_decay: times every parameter of two axes or more (not biases and scales), added to
             its gradient: the L2 penalty of half this weight.
@@ -59,6 +62,7 @@ class Config:
     recipe: str | None = None
     precision: Literal["default", "high", "highest"] = "default"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    votes_at_once: int | None = None
     checkpoint_every: int = 500
     weight_decay: float = 0.0
     gradient_clip: float | None = None
@@ -82,6 +86,10 @@ class Config:
             raise ValueError(f"seed is {self.seed}, expected 0 to {2**32 - 1}")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}, expected at least 1, or None for all")
+        if self.votes_at_once is not None and self.votes_at_once < 1:
+            raise ValueError(
+                f"votes_at_once is {self.votes_at_once}, expected at least 1, or None for all"
+            )
         if self.schedule not in ("recipe", "cosine"):
             raise ValueError(f"schedule is {self.schedule!r}, expected 'recipe' or 'cosine'")
         if self.recipe is not None:

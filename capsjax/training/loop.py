@@ -208,6 +208,7 @@ class _Fit:
             recipe=config.recipe,
             layer_metrics=config.layer_metrics,
             compute_dtype=config.compute_dtype,
+            votes_at_once=config.votes_at_once,
             total_steps=self.total_steps,
             mesh=mesh,
         )

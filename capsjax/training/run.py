@@ -19,6 +19,7 @@ from capsjax.serial import to_json
 from capsjax.training import hosts, loop, parallel
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import Evaluation, Prediction, check_labels, evaluate, predict
+from capsjax.training.json_file import write_json
 from capsjax.training.provenance import commit, surroundings
 from capsjax.training.settings import (
     Settings,
@@ -146,7 +147,7 @@ def train(
         **provenance,
     }
     if hosts.is_first():
-        _write_json(workdir / "summary.json", summary)
+        write_json(workdir / "summary.json", summary)
     hosts.wait_for_all()
     return result, evaluation, summary
 
@@ -258,15 +259,9 @@ def _open(workdir: Path, settings: Settings) -> None:
     try:
         if hosts.is_first():
             workdir.mkdir(parents=True, exist_ok=True)
-            _write_json(workdir / "config.json", wanted)
+            write_json(workdir / "config.json", wanted)
     except OSError as error:
         raise ValueError(
             f"the work directory {workdir} cannot be written ({error.strerror}): give another "
             "--workdir, or free it"
         ) from error
-
-
-def _write_json(path: Path, values: Any) -> None:
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from capsjax.training import hosts
+from capsjax.training.json_file import write_json
 from capsjax.training.metrics import mean_interval
 from capsjax.training.provenance import surroundings
 from capsjax.training.settings import Settings
@@ -80,9 +81,7 @@ def train(
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     together |= {"command": command, "finished": finished, **surroundings()}
     if hosts.is_first():
-        temporary = path.with_suffix(".partial")
-        temporary.write_text(json.dumps(together, indent=2) + "\n")
-        temporary.replace(path)
+        write_json(path, together)
     return together
 
 

@@ -149,6 +149,7 @@ def make_step(
     layer_metrics: bool = False,
     mesh: Mesh | None = None,
     compute_dtype: Literal["float32", "bfloat16"] = "float32",
+    votes_at_once: int | None = None,
 ) -> Step:
     """The training step: augment, scale, differentiate, update.
 
@@ -164,6 +165,7 @@ def make_step(
         layer_metrics: also return the metrics of every layer.
         mesh: devices that share the batch evenly; None is one.
         compute_dtype: as in the training config.
+        votes_at_once: as in the training config.
 
     Returns:
         ``step(state, images, labels, sources=None) -> (state, metrics)``, to be jitted: images
@@ -180,6 +182,7 @@ def make_step(
     def compute(params: Any, rest: Any, batch: _Batch, margin: Array) -> tuple[Array, Any]:
         # Without copy=True an update of running statistics would leak a tracer.
         network = nnx.merge(graph, _cast(params, compute_dtype), rest, copy=True)
+        network.set_attributes(votes_at_once=votes_at_once, raise_if_not_found=False)
         if mesh is not None:
             parallel.name_axis(network)
         several = batch.labels.ndim == 2

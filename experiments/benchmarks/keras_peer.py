@@ -88,8 +88,18 @@ VARIANTS = {
     ],
 }
 FAST = {
-    "capsnet": ["folded/phases/graph", "folded/phases/fused", "folded/phases/mixed"],
-    "efficient_capsnet": ["matmul/merged/fused", "matmul/merged/mixed", "matmul/merged/xla"],
+    "capsnet": [
+        "folded/phases/graph",
+        "folded/phases/fused",
+        "folded/phases/mixed",
+        "matmul/phases/fused",
+    ],
+    "efficient_capsnet": [
+        "matmul/merged/fused",
+        "matmul/merged/mixed",
+        "matmul/merged/xla",
+        "matmul/fused_norm/graph",
+    ],
 }
 SETTINGS = {
     "onednn_off": {"TF_ENABLE_ONEDNN_OPTS": "0"},

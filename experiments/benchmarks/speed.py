@@ -3,15 +3,15 @@ r"""How fast the networks are: against this machine's limits, and against well-m
 One run; leave the machine alone meanwhile (the load average before it is in the result). For every
 network and batch size, in processes of their own, asked in turn several times over: training steps
 and inference of ours; the same with uniform routing, and a CNN on the same convolutions (batch 64);
-the variants in PyTorch and in Keras on TensorFlow that are fastest at batch 64, of the shortlists
-in ``*_peer.py`` (``--table`` there measures all), where environments with them are given;
+the variants in PyTorch and in Keras on TensorFlow that are fastest at that batch size, of the
+shortlists in ``*_peer.py`` (``--table`` there measures all), where they have environments;
 and the machine: 2048^3 matrix products (float32 and bfloat16), read and copy bandwidth. Medians and
 quartiles are printed with their ratios and written to ``experiments/results/speed.json``, from
 which ``python -m experiments.benchmarks.speed_table`` makes README's table and plot.
 
     python -m experiments.benchmarks.speed [--json] [--quick]
 
-About 15 minutes on two cores, 25 with both peers, which need these environments:
+About 15 minutes on two cores, 35 with both peers, which need these environments:
 
     python -m venv torch-env && torch-env/bin/pip install torch
     python3.11 -m venv tf-env && tf-env/bin/pip install tensorflow==2.21.0
@@ -84,15 +84,15 @@ def run(config: Config, peers: dict[str, str]) -> dict[str, Any]:
         The report, as it is written.
     """
     load = os.getloadavg()[0]
-    chosen = {
-        (name, network): _fastest(name, python, network, config)
-        for name, python in peers.items()
-        for network in PEER_NETWORKS
-        if network in config.batch_sizes
-    }
-    rows = []
+    rows, reports = [], {}
     for network, batch_sizes in config.batch_sizes.items():
         for batch_size in batch_sizes:
+            chosen = {
+                name: _fastest(name, python, network, batch_size, config)
+                for name, python in peers.items()
+                if network in PEER_NETWORKS
+            }
+            reports |= {f"{name} {network} {batch_size}": chosen[name] for name in chosen}
             try:
                 rows.append(_measure(config, network, batch_size, peers, chosen))
             except RuntimeError as error:  # the others are worth keeping
@@ -105,7 +105,7 @@ def run(config: Config, peers: dict[str, str]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         **surroundings(),
         "rows": rows,
-        "peers": {f"{name} {network}": report for (name, network), report in chosen.items()},
+        "peers": reports,
     }
 
 
@@ -114,7 +114,7 @@ def _measure(
     network: str,
     batch_size: int,
     peers: dict[str, str],
-    chosen: dict[tuple[str, str], dict[str, Any]],
+    chosen: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """One network at one batch size, all workers in turn."""
     with ExitStack() as stack:
@@ -137,10 +137,10 @@ def _measure(
             asked.append(("bf16 train", ours, "bf16", "train"))
         asked += [(kind, ours, "default", kind) for kind in MACHINE]
         for name, python in peers.items():
-            if (name, network) not in chosen:
+            if name not in chosen:
                 continue
             for kind in KINDS:
-                best = chosen[name, network]["best"][kind]
+                best = chosen[name]["best"][kind]
                 peer = worker(python, f"{name}_peer.py", best["environment"])
                 asked.append((f"{name} {kind}", peer, best["name"].partition("@")[0], kind))
         rates: dict[str, list[float]] = {label: [] for label, *_ in asked}
@@ -170,10 +170,12 @@ def _summary(rates: list[float]) -> dict[str, float]:
     return {"median": float(middle), "low": float(low), "high": float(high), "count": len(rates)}
 
 
-def _fastest(name: str, python: str, network: str, config: Config) -> dict[str, Any]:
+def _fastest(
+    name: str, python: str, network: str, batch_size: int, config: Config
+) -> dict[str, Any]:
     """A peer's report on its variants that are worth a look."""
     command = [python, str(HERE / f"{name}_peer.py"), "--json", "--network", network]
-    command += ["--batch-size", str(config.compared), "--seconds", str(config.peer_seconds)]
+    command += ["--batch-size", str(batch_size), "--seconds", str(config.peer_seconds)]
     result = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | ENVIRONMENT, check=False
     )

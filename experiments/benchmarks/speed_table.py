@@ -87,7 +87,7 @@ def draw(report: dict[str, Any]) -> Figure:
     axis.set_xlim(0, 1.1 * max(found for *_, found in bars))
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.axvline(1, color="black", linewidth=1)
-    axis.set_xlabel("our images a second, over those of the peer's fastest variant at batch 64")
+    axis.set_xlabel("our images a second, over those of the peer's fastest variant")
     axis.legend(frameon=False, loc="lower right")
     return figure
 

@@ -84,6 +84,7 @@ FAST = {
     "capsnet": [
         "folded/phases/channels_last",
         "folded/phases/contiguous",
+        "folded/phases/channels_last/compiled",
         "folded/phases/channels_last@passive",
         "folded/phases/contiguous@passive",
     ],

@@ -100,6 +100,26 @@ def some_digits(shape: tuple[int, int, int], count: int = 32) -> dict[str, np.nd
     return {**arrays, "image": np.repeat(arrays["image"][:, cut[0], cut[1]], shape[2], -1)}
 
 
+@pytest.mark.parametrize(
+    "name", ["capsnet", "matrix_capsules_small", "variational_capsnet", "deepcaps"]
+)
+def test_votes_of_a_few_images_at_a_time_change_nothing(name):
+    network = create(name, rngs=0)
+    images = jnp.asarray(some_digits(network.image_shape, 7)["image"]) / 255
+    graph, params, rest = nnx.split(network, nnx.Param, ...)
+
+    def run(size: int | None) -> Any:
+        def loss(params: Any) -> Any:
+            network = nnx.merge(graph, params, rest, copy=True)
+            network.set_attributes(votes_at_once=size)
+            output = network(images)
+            return (output.activations**2).sum(), (output, nnx.state(network, nnx.BatchStat))
+
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    chex.assert_trees_all_close(run(3), run(None), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "form"), FORMS)
 def test_every_published_form_has_the_parameters_that_it_names(name, form):
     make = partial(

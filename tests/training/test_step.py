@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -334,3 +335,22 @@ def test_bfloat16_computes_in_two_bytes_and_keeps_four(name: str) -> None:
 def test_an_unknown_compute_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'float16', expected 'float32' or 'bfloat16'"):
         bare_config(Config, compute_dtype="float16")
+
+
+def test_votes_at_once_of_no_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="votes_at_once is 0, expected at least 1"):
+        bare_config(Config, votes_at_once=0)
+
+
+def test_votes_of_a_few_images_at_a_time_need_less_memory_for_the_same_step() -> None:
+    config = capsnet.Config(features=2, primary_types=16, decoder_widths=(8,))
+    network = models.create("capsnet", config=config, rngs=0)
+    batch = on_device(digits(64), slice(64))
+    results, memory = [], []
+    for size in (None, 8):
+        advance, state = make(network, votes_at_once=size)
+        compiled = jax.jit(advance).lower(state, *batch).compile()
+        results.append(compiled(state, *batch))
+        memory.append(compiled.memory_analysis().temp_size_in_bytes)
+    chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-6)
+    assert memory[1] < memory[0] / 2
