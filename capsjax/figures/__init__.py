@@ -17,6 +17,7 @@ from capsjax.figures._style import (
     SKY,
 )
 from capsjax.figures.data import contact_sheet
+from capsjax.figures.results import curves, errors
 from capsjax.figures.routing import (
     coefficients,
     curves_by_iteration,
@@ -38,7 +39,9 @@ __all__ = [
     "coefficients",
     "confusion",
     "contact_sheet",
+    "curves",
     "curves_by_iteration",
+    "errors",
     "learning_curves",
     "mistakes",
     "reconstructions",

@@ -1,6 +1,6 @@
 """One run directory: ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``summary.json``.
 
-``train`` fills one, ``load`` reads a trained network back from one.
+``train`` fills one, ``fit`` all but its summary, ``load`` reads a trained network back from one.
 """
 
 import datetime
@@ -34,6 +34,7 @@ __all__ = [
     "Settings",
     "commit",
     "finished",
+    "fit",
     "load",
     "read_settings",
     "settings_for",
@@ -114,24 +115,11 @@ def train(
         OSError: the disk became full or unwritable while training.
         FloatingPointError, KeyboardInterrupt, SystemExit, hosts.Lost: as ``loop.fit``.
     """
-    arrays, validation, test = _read(dataset)
+    test = data.check_arrays(dataset.load("test"), where=f"{dataset.name}, test", several=True)
     check_labels(test["label"], len(settings.class_names))
     mesh = parallel.make_mesh(devices, settings.training.batch_size)
-    network = settings.create()
     provenance = surroundings()
-    with hosts.first_goes_ahead():
-        _open(workdir, settings)
-    result = loop.fit(
-        network,
-        arrays,
-        settings.training,
-        workdir=workdir,
-        progress=progress,
-        made=dataset.made,
-        feed=feed,
-        validation=validation,
-        devices=devices,
-    )
+    result = fit(settings, dataset, workdir, progress=progress, feed=feed, devices=devices)
     evaluation = Run(result.model, settings).evaluate(
         test, reconstruct=True, mesh=parallel.host_mesh(mesh)
     )
@@ -140,7 +128,7 @@ def train(
     finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     summary = {
         **_figures(settings, result, evaluation),
-        "parameters": models.count_parameters(network),
+        "parameters": models.count_parameters(result.model),
         "command": command,
         "finished": finished_at,
         "settings": to_json(settings),
@@ -152,8 +140,31 @@ def train(
     return result, evaluation, summary
 
 
-def _read(dataset: data.Dataset) -> tuple[data.Arrays, data.Arrays | None, data.Arrays]:
-    """What is trained on, what validates it where that is not its end, what it is tested on."""
+def fit(
+    settings: Settings,
+    dataset: data.Dataset,
+    workdir: Path,
+    *,
+    progress: bool = False,
+    feed: loop.Feed = "auto",
+    devices: int | None = None,
+) -> loop.Result:
+    """Train, or go on training, in a run directory; nothing is tested.
+
+    Args:
+        settings: what to train.
+        dataset: the data that ``settings`` names; its test split is not read.
+        workdir: the run directory; made if missing.
+        progress: show a progress bar.
+        feed: as for ``loop.fit``.
+        devices: as for ``loop.fit``.
+
+    Returns:
+        Result of training.
+
+    Raises:
+        Exceptions of ``train``.
+    """
     if dataset.made is not None and dataset.base is not None:
         arrays = dataset.base("train")
     else:
@@ -161,8 +172,20 @@ def _read(dataset: data.Dataset) -> tuple[data.Arrays, data.Arrays | None, data.
     validation = None
     if dataset.divide is not None:
         arrays, validation = dataset.divide(arrays)
-    test = data.check_arrays(dataset.load("test"), where=f"{dataset.name}, test", several=True)
-    return arrays, validation, test
+    network = settings.create()
+    with hosts.first_goes_ahead():
+        _open(workdir, settings)
+    return loop.fit(
+        network,
+        arrays,
+        settings.training,
+        workdir=workdir,
+        progress=progress,
+        made=dataset.made,
+        feed=feed,
+        validation=validation,
+        devices=devices,
+    )
 
 
 def _figures(settings: Settings, result: loop.Result, evaluation: Evaluation) -> dict[str, Any]:

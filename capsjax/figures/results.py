@@ -1,0 +1,98 @@
+"""Pictures of results: errors of several networks, and how they depend on something."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from capsjax.figures._style import BLACK, BLUE, LINES, checked, checked_names, line_style
+
+
+def errors(
+    values: ArrayLike,
+    intervals: ArrayLike,
+    names: Sequence[str],
+    *,
+    references: Mapping[str, float] | None = None,
+    label: str = "test error (%)",
+) -> Figure:
+    """Errors as dots with their intervals, one row each, beside published ones as lines.
+
+    Args:
+        values: ``[N]`` shares in [0, 1].
+        intervals: ``[N, 2]`` lower and upper ends.
+        names: of the rows.
+        references: further shares by their names, drawn as vertical lines.
+        label: of the axis.
+
+    Returns:
+        A figure of one axis, in percent.
+
+    Raises:
+        ValueError: arrays of other shapes, or another number of names.
+    """
+    middle = 100 * checked("values", values, "N")
+    ends = 100 * checked("intervals", intervals, len(middle), 2)
+    rows = checked_names("row", names, len(middle))
+    references = references or {}
+    figure = Figure(figsize=(7, 1.3 + 0.32 * (len(rows) + len(references))), layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(rows))
+    spread = np.clip(np.stack([middle - ends[:, 0], ends[:, 1] - middle]), 0, None)
+    axis.errorbar(middle, places, xerr=spread, fmt="o", color=BLUE, capsize=3)
+    for number, (name, value) in enumerate(references.items()):
+        style = LINES[number % len(LINES)]
+        axis.axvline(100 * value, color=BLACK, linestyle=style, linewidth=1, label=name)
+    axis.set_yticks(places, rows)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_xlim(left=0)
+    axis.set_xlabel(label)
+    if references:
+        axis.legend(
+            frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.25 - 0.6 / len(rows))
+        )
+    return figure
+
+
+def curves(
+    at: ArrayLike,
+    series: Mapping[str, ArrayLike],
+    *,
+    xlabel: str,
+    ylabel: str,
+    spreads: Mapping[str, ArrayLike] | None = None,
+    logarithmic: bool = False,
+) -> Figure:
+    """Named curves over one axis, each with a band where its spread is known.
+
+    Args:
+        at: ``[N]`` places on the horizontal axis.
+        series: ``[N]`` values by name; NaN leaves a gap.
+        xlabel: of the horizontal axis.
+        ylabel: of the vertical one.
+        spreads: ``[N, 2]`` lower and upper ends by name.
+        logarithmic: both axes.
+
+    Returns:
+        A figure of one axis.
+
+    Raises:
+        ValueError: no series, or arrays of other shapes.
+    """
+    if not series:
+        raise ValueError("series is empty, expected at least one curve")
+    places = checked("at", at, "N")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    for number, (name, values) in enumerate(series.items()):
+        style = line_style(number)
+        axis.plot(places, checked(name, values, len(places)), label=name, markersize=4, **style)
+        if spreads and name in spreads:
+            ends = checked(f"spreads of {name}", spreads[name], len(places), 2)
+            axis.fill_between(places, ends[:, 0], ends[:, 1], color=style["color"], alpha=0.15)
+    if logarithmic:
+        axis.set(xscale="log", yscale="log")
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.legend(frameon=False)
+    return figure

@@ -1,0 +1,139 @@
+"""Training and testing as most experiments do it."""
+
+import base64
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from capsjax import data, models
+from capsjax.models import count_parameters
+from capsjax.training import losses, run
+from capsjax.training.config import Config
+from capsjax.training.evaluation import Evaluation
+from capsjax.training.settings import Settings, settings_for
+
+
+class Trained(NamedTuple):
+    """A network that was trained, and how that went.
+
+    Attributes:
+        run: the network with its best parameters by validation error, and its settings.
+        history: every logged object, as in ``metrics.jsonl``.
+        metrics: what a result says of the training.
+    """
+
+    run: run.Run
+    history: list[dict[str, Any]]
+    metrics: dict[str, Any]
+
+
+def settings(
+    dataset: data.Dataset,
+    model: str,
+    *,
+    model_config: Any = None,
+    loss: dict[str, Any] | None = None,
+    **training: Any,
+) -> Settings:
+    """What to train: a network's own choices, and those that differ here.
+
+    Args:
+        dataset: what to train it on.
+        model: name of the network.
+        model_config: the network's choices; None is the published ones.
+        loss: choices of the loss that differ from the network's own.
+        training: choices of training that differ from the network's own.
+
+    Returns:
+        Settings of a run directory.
+    """
+    known = models.find(model)
+    own = {**known.training, **training}
+    chosen = losses.Config(**{**own.pop("loss", {}), **(loss or {})})
+    return settings_for(
+        dataset,
+        name=dataset.name,
+        model=model,
+        model_config=known.config if model_config is None else model_config,
+        training=Config(**own, loss=chosen),
+    )
+
+
+def train(settings: Settings, dataset: data.Dataset, folder: Path) -> Trained:
+    """Train in a run directory, or go on there; held-out training images choose the parameters.
+
+    Args:
+        settings: what to train.
+        dataset: on what.
+        folder: the run directory.
+
+    Returns:
+        The network, and what a result says of its training.
+    """
+    result = run.fit(settings, dataset, folder, progress=sys.stderr.isatty())
+    metrics = {
+        "parameters": count_parameters(result.model),
+        "epochs": settings.training.epochs,
+        "steps": result.steps,
+        "images_per_second": round(result.images_per_second, 1),
+        "training_seconds": round(result.seconds, 1),
+        "validation_error": result.validation_error,
+        "validation_errors": [e["error"] for e in result.history if e["split"] == "validation"],
+    }
+    return Trained(run.Run(result.model, settings), result.history, metrics)
+
+
+def test(trained: run.Run, arrays: data.Arrays) -> tuple[dict[str, Any], Evaluation]:
+    """Test a network once.
+
+    Args:
+        trained: the network.
+        arrays: the test images.
+
+    Returns:
+        What a result says of it, and the evaluation: error, its 95 % Wilson interval, and which
+        images were wrong, so that another network can be compared on the same ones.
+    """
+    evaluation = trained.evaluate(arrays)
+    return {
+        "test_error": evaluation.error,
+        "test_error_interval_95": evaluation.interval,
+        "test_errors": evaluation.errors,
+        "test_images": evaluation.total,
+        "wrong": packed(evaluation.prediction.labels != arrays["label"]),
+    }, evaluation
+
+
+def train_and_test(
+    chosen: Settings, dataset: data.Dataset, folder: Path
+) -> tuple[dict[str, Any], Trained, Evaluation]:
+    """Train a network and test it once, for a result.
+
+    Args:
+        chosen: what to train.
+        dataset: on what.
+        folder: the run directory.
+
+    Returns:
+        The metrics, with the seconds of both; the trained network; its evaluation.
+    """
+    trained = train(chosen, dataset, folder)
+    start = time.monotonic()
+    tested, evaluation = test(trained.run, dataset.load("test"))
+    seconds = trained.metrics["training_seconds"] + time.monotonic() - start
+    return {**trained.metrics, **tested, "seconds": seconds}, trained, evaluation
+
+
+def packed(wrong: np.ndarray) -> str:
+    """Which images are wrong, bool ``[N]``, as a short text; ``wrong_images`` reads it."""
+    return base64.b64encode(zlib.compress(np.packbits(wrong).tobytes())).decode()
+
+
+def wrong_images(metrics: dict[str, Any]) -> np.ndarray:
+    """Which test images a result has wrong, bool ``[N]``."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(metrics["wrong"])), np.uint8)
+    return np.unpackbits(bits, count=metrics["test_images"]).astype(bool)
