@@ -112,6 +112,12 @@ def _one(chosen: Settings, folder: Path) -> dict[str, Any]:
 def _ensemble(folders: list[Path], folder: Path) -> dict[str, Any]:
     """Of what each network said of the test images, when it was tested."""
     del folder
+    missing = [each for each in folders if not (each / "lengths.npy").exists()]
+    if missing:
+        raise ValueError(
+            f"{missing[0]} holds no lengths.npy, what that network said of the test images: give "
+            "the --workdir in which the seeds were trained, or remove their results and train anew"
+        )
     labels = data.load("mnist", "test")["label"]
     total = sum(np.load(each / "lengths.npy") for each in folders)
     wrong = total.argmax(1) != labels
