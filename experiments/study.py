@@ -18,15 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from capsjax.analysis.statistics import mean_interval
 from capsjax.training.json_file import write_json
-from capsjax.training.metrics import mean_interval
 from capsjax.training.provenance import surroundings
 
 RESULTS = Path(__file__).parent / "results"
 WORKDIR = Path("runs") / "experiments"
 
 # The experiments of published claims, in the order of the report.
-NAMES = ("mazzia21_mnist",)
+NAMES = ("mazzia21_mnist", "sabour17_mnist")
 
 # By the runs' names, what their files hold: the metrics under "metrics".
 Results = Mapping[str, dict[str, Any]]

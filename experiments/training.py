@@ -109,7 +109,7 @@ def test(trained: run.Run, arrays: data.Arrays) -> tuple[dict[str, Any], Evaluat
 
 
 def train_and_test(
-    chosen: Settings, dataset: data.Dataset, folder: Path
+    chosen: Settings, dataset: data.Dataset, folder: Path, *, limit: int | None = None
 ) -> tuple[dict[str, Any], Trained, Evaluation]:
     """Train a network and test it once, for a result.
 
@@ -117,15 +117,21 @@ def train_and_test(
         chosen: what to train.
         dataset: on what.
         folder: the run directory.
+        limit: test on the first so many images; None is all.
 
     Returns:
         The metrics, with the seconds of both; the trained network; its evaluation.
     """
     trained = train(chosen, dataset, folder)
     start = time.monotonic()
-    tested, evaluation = test(trained.run, dataset.load("test"))
+    tested, evaluation = test(trained.run, first(dataset.load("test"), limit))
     seconds = trained.metrics["training_seconds"] + time.monotonic() - start
     return {**trained.metrics, **tested, "seconds": seconds}, trained, evaluation
+
+
+def first(arrays: data.Arrays, count: int | None) -> data.Arrays:
+    """The first so many examples; None is all."""
+    return {name: array[:count] for name, array in arrays.items()}
 
 
 def packed(wrong: np.ndarray) -> str:
