@@ -35,7 +35,7 @@ from capsjax.routing import em
 from capsjax.routing.convergence import Gradient, Loop
 from capsjax.serial import to_json
 from capsjax.training.settings import Settings
-from experiments import matching, study, training, viewpoints
+from experiments import epochs, study, training, viewpoints
 from experiments.hinton18_report import draw, lines
 from experiments.study import Study
 
@@ -75,9 +75,7 @@ def _matrix_capsules(model: str, *, iterations: int, gradient: Gradient = "unrol
 _EFFICIENT = replace(
     efficient_capsnet.SMALLNORB, activation="relu", normalisation="batch", decoder="none"
 )
-_EFFICIENT_CNN = replace(
-    baselines.EFFICIENT, kernel_sizes=(7, 3, 3, 3, 3), strides=(2, 1, 1, 2, 1)
-)
+_EFFICIENT_CNN = replace(baselines.EFFICIENT, kernel_sizes=(7, 3, 3, 3, 3), strides=(2, 1, 1, 2, 1))
 OTHERS = {
     "efficient_capsnet": Network("efficient_capsnet", _EFFICIENT),
     "hinton_cnn": Network("hinton_cnn", baselines.HINTON),
@@ -184,11 +182,11 @@ def run(config: Config, study: Study) -> None:
             )
             if found is not None:
                 errors[name] = found["validation_errors"]
-        if split == viewpoints.OWN:
-            continue
         # Networks that are not there yet would change the match.
-        match = matching.match(errors) if set(errors) == set(jobs) else None
-        for name, chosen in jobs.items() if match else ():
+        if split == viewpoints.OWN or set(errors) != set(jobs):
+            continue
+        match = epochs.match(errors)
+        for name, chosen in jobs.items():
             folder = study.folder(f"{split}-{name}")
             study.run(
                 f"{split}-{name}-matched",
@@ -217,7 +215,7 @@ def _one(
 ) -> dict[str, Any]:
     """Train a network, and test it as it was after its best epoch."""
     # Of the own split no epoch is matched.
-    train = training.train if split == viewpoints.OWN else matching.train
+    train = training.train if split == viewpoints.OWN else epochs.train
     trained = train(chosen, viewpoints.shown(dataset, split), folder)
     start = time.monotonic()
     tested = viewpoints.measure(trained.run, dataset.load("test"), split)
@@ -238,14 +236,14 @@ def _matched(
     name: str,
     chosen: Settings,
     dataset: data.Dataset,
-    match: matching.Match,
+    match: epochs.Match,
     trained: Path,
     folder: Path,
 ) -> dict[str, Any]:
     """Test a network as it was where all are equally good on held-out images."""
     del folder
     epoch = match.epochs[name]
-    network = matching.after(epoch, chosen, trained)
+    network = epochs.after(epoch, chosen, trained)
     tested = viewpoints.measure(network, dataset.load("test"), split)
     return {"split": split, "network": name, "epoch": epoch, "matched_at": match.error, **tested}
 

@@ -136,7 +136,16 @@ def fit(
     stream = feed == "stream" or (feed == "auto" and auto)
     with hosts.watch():
         fit_ = _Fit(
-            model, num_classes, train, held_out, config, workdir, progress, made, stream, mesh,
+            model,
+            num_classes,
+            train,
+            held_out,
+            config,
+            workdir,
+            progress,
+            made,
+            stream,
+            mesh,
             each_epoch,
         )
         return fit_.run()

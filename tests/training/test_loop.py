@@ -259,7 +259,9 @@ def test_the_checkpoint_called_best_holds_the_returned_parameters(climb: Any) ->
     assert_same_bits(parameters(restored), parameters(result.model))
 
 
-def test_every_epoch_is_shown_as_it_is_then_and_only_by_the_session_that_did_it(tmp_path: Path) -> None:
+def test_every_epoch_is_shown_once_as_it_is_then(
+    tmp_path: Path,
+) -> None:
     data, shown = flat_images([255] * 6), []
 
     def look(epoch: int, network: Any) -> None:

@@ -4,23 +4,23 @@ import pytest
 
 from capsjax import data
 from capsjax.models import baselines
-from experiments import matching, training
+from experiments import epochs, training
 
 
 def test_networks_are_matched_where_the_worst_is_at_its_best() -> None:
     errors = {"quick": [0.6, 0.24, 0.2, 0.1], "slow": [0.5, 0.3, 0.25, 0.4]}
-    assert matching.match(errors) == (0.25, {"quick": 2, "slow": 3})
+    assert epochs.match(errors) == (0.25, {"quick": 2, "slow": 3})
 
 
 def test_of_epochs_that_are_equally_near_the_first_is_taken() -> None:
     errors = {"up_and_down": [0.75, 0.25, 0.75, 0.25], "level": [0.5, 0.5, 0.5, 0.5]}
-    assert matching.match(errors) == (0.5, {"up_and_down": 1, "level": 1})
+    assert epochs.match(errors) == (0.5, {"up_and_down": 1, "level": 1})
 
 
 @pytest.mark.parametrize("errors", [{}, {"untrained": []}])
 def test_there_must_be_epochs_to_choose_from(errors: dict) -> None:
     with pytest.raises(ValueError, match="expected some of every network"):
-        matching.match(errors)
+        epochs.match(errors)
 
 
 def test_every_epoch_s_network_can_be_had_again(tmp_path) -> None:
@@ -37,12 +37,10 @@ def test_every_epoch_s_network_can_be_had_again(tmp_path) -> None:
         limit=400,
         validation=200,
     )
-    trained = matching.train(chosen, digits, tmp_path)
+    trained = epochs.train(chosen, digits, tmp_path)
     held_out = {name: values[-200:] for name, values in digits.load("train").items()}
-    errors = [
-        matching.after(epoch, chosen, tmp_path).evaluate(held_out).error for epoch in (1, 2, 3)
-    ]
+    errors = [epochs.after(epoch, chosen, tmp_path).evaluate(held_out).error for epoch in (1, 2, 3)]
     assert errors == trained.metrics["validation_errors"]
     assert len(set(errors)) == 3  # each of its own epoch
     with pytest.raises(ValueError, match=r"4\.safetensors is missing"):
-        matching.after(4, chosen, tmp_path)
+        epochs.after(4, chosen, tmp_path)
