@@ -62,8 +62,8 @@ def lines(results: Results) -> list[Line]:
                 f"own split of {_named(metrics)}, {TITLES[name]}",
                 PUBLISHED[name],
                 f"{_error(metrics['all'])}, one seed",
-                f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, one toy of each "
-                "category held out",
+                f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, one toy of "
+                "each category held out",
             )
         )
     found += _ratios("own split", "all", own, {})
