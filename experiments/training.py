@@ -11,7 +11,7 @@ import numpy as np
 
 from capsjax import data, models
 from capsjax.models import count_parameters
-from capsjax.training import losses, run
+from capsjax.training import loop, losses, run
 from capsjax.training.config import Config
 from capsjax.training.evaluation import Evaluation
 from capsjax.training.settings import Settings, settings_for
@@ -63,18 +63,26 @@ def settings(
     )
 
 
-def train(settings: Settings, dataset: data.Dataset, folder: Path) -> Trained:
+def train(
+    settings: Settings,
+    dataset: data.Dataset,
+    folder: Path,
+    *,
+    each_epoch: loop.EachEpoch | None = None,
+) -> Trained:
     """Train in a run directory, or go on there; held-out training images choose the parameters.
 
     Args:
         settings: what to train.
         dataset: on what.
         folder: the run directory.
+        each_epoch: as for ``loop.fit``.
 
     Returns:
         The network, and what a result says of its training.
     """
-    result = run.fit(settings, dataset, folder, progress=sys.stderr.isatty())
+    progress = sys.stderr.isatty()
+    result = run.fit(settings, dataset, folder, progress=progress, each_epoch=each_epoch)
     metrics = {
         "parameters": count_parameters(result.model),
         "epochs": settings.training.epochs,
