@@ -96,8 +96,8 @@ def after(epoch: int, chosen: Settings, folder: Path) -> Run:
     path = _path(folder, epoch)
     if not path.exists():
         raise ValueError(
-            f"{path} is missing, though the training's result is there: remove the result to train "
-            "again, or give the --workdir that it was trained in"
+            f"{path} is missing, though the training's result is there: give the --workdir that it "
+            f"was trained in, or remove the result and {folder} to train again"
         )
     return Run(weights.load(path), chosen)
 

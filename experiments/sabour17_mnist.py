@@ -10,8 +10,8 @@ Two forms differ only if McNemar's test on the same test images says so. Differe
 9 epochs of Adam at 0.002 falling along a cosine (the official command: 640 passes), one seed; the
 CNN, whose step takes seven times as long, is of ``full`` only.
 Expected: the long run at most 0.60 %.
-Time: on 2 cores 70 minutes for the long run and 7 for each of the others; on a GPU 3 minutes in all
-(``full``: a day).
+Time: on 2 cores 70 minutes for the long run and 7 for each of the others; on a GPU an estimated 3
+in all (``full``: a day).
 
     python -m experiments.sabour17_mnist --preset laptop
 """
@@ -29,7 +29,6 @@ from capsjax.__main__ import use_huge_pages
 from capsjax.analysis.statistics import mcnemar
 from capsjax.models import baselines, capsnet
 from capsjax.routing import dynamic
-from capsjax.serial import to_json
 from capsjax.training.settings import Settings
 from experiments import study, training
 from experiments.study import Line, Results, Study
@@ -91,6 +90,7 @@ PRESETS = {
         long_epochs=150,
         epochs=150,
         seeds=(0, 1, 2),
+        forms=tuple(form for form in (*PUBLISHED, OFFICIAL) if form != CLAIMED),
         cnn=baselines.Config(),
     ),
 }
@@ -111,7 +111,7 @@ def run(config: Config, study: Study) -> None:
             name.replace(",", "").replace(" ", "_"),
             partial(_one, form, chosen, config.tested),
             seed=chosen.training.seed,
-            config=to_json(chosen),
+            config=training.choices(chosen, config.tested),
         )
 
 
@@ -152,26 +152,39 @@ def _one(form: str, chosen: Settings, tested: int | None, folder: Path) -> dict[
     return {"form": form, **metrics}
 
 
-def _of(form: str, results: Results) -> list[dict[str, Any]]:
-    return [r["metrics"] for r in results.values() if r["metrics"]["form"] == form]
+def _of(form: str, results: Results) -> dict[int, dict[str, Any]]:
+    """Metrics of a form by seed."""
+    runs = [result for result in results.values() if result["metrics"]["form"] == form]
+    return {result["seed"]: result["metrics"] for result in runs}
+
+
+def _compared(results: Results) -> dict[str, dict[str, Any]]:
+    """Metrics of one run of each form, of as many epochs; the claimed one may be a long run."""
+    found = {form: of[0] for form in (*PUBLISHED, OFFICIAL) if (of := _of(form, results))}
+    long = _of(LONG, results).get(0)
+    if long and all(long["epochs"] == each["epochs"] for each in found.values()):
+        found.setdefault(CLAIMED, long)
+    return found
 
 
 def draw(results: Results) -> dict[str, Figure]:
     """All test errors beside the paper's."""
     found = [result["metrics"] for result in results.values()]
+    if not found:
+        return {}
     pictures = {
         "errors": figures.errors(
             [each["test_error"] for each in found],
             [each["test_error_interval_95"] for each in found],
-            [each["form"] for each in found],
+            [f"{result['metrics']['form']}, seed {result['seed']}" for result in results.values()],
             references={"paper, claimed form": PUBLISHED[CLAIMED], "paper, CNN": CNN},
         )
     }
     long = _of(LONG, results)
     if long:
-        curves = {f"seed {n}": 100 * np.array(m["validation_errors"]) for n, m in enumerate(long)}
+        curves = {f"seed {n}": 100 * np.array(m["validation_errors"]) for n, m in long.items()}
         pictures["learning"] = figures.curves(
-            1 + np.arange(len(long[0]["validation_errors"])),
+            1 + np.arange(len(next(iter(curves.values())))),
             curves,
             xlabel="epoch",
             ylabel="validation error (%)",
@@ -182,18 +195,14 @@ def draw(results: Results) -> dict[str, Figure]:
 def lines(results: Results) -> list[Line]:
     """Of the report."""
     found = []
-    short = {form: of[0] for form in (*PUBLISHED, OFFICIAL) if (of := _of(form, results))}
-    long = _of(LONG, results)
+    short = _compared(results)
+    long = list(_of(LONG, results).values())
     if long:
-        errors = [each["test_error"] for each in long]
-        ours = study.shares(errors)
-        if len(long) == 1:
-            ours = f"{study.share(errors[0], long[0]['test_error_interval_95'])}, one seed"
         found.append(
             Line(
                 f"CapsNet, {CLAIMED}, {long[0]['epochs']} epochs",
                 "0.25 % ± 0.005",
-                ours,
+                study.errors(long),
                 "the official command makes 640 passes over the images; no public implementation "
                 "is known to reach 0.25 % without choosing the epoch on the test set",
             )
@@ -206,7 +215,7 @@ def lines(results: Results) -> list[Line]:
             Line(
                 f"CapsNet, {form}, {_epochs(metrics)}",
                 study.share(published),
-                study.share(metrics["test_error"], metrics["test_error_interval_95"]),
+                study.errors([metrics]),
                 _against(form, CLAIMED, short),
             )
         )
@@ -216,7 +225,7 @@ def lines(results: Results) -> list[Line]:
             Line(
                 f"CapsNet, {CLAIMED}, the official code's loss, {_epochs(metrics)}",
                 "0.25 % ± 0.005 (the code's own loss)",
-                study.share(metrics["test_error"], metrics["test_error_interval_95"]),
+                study.errors([metrics]),
                 _against(OFFICIAL, CLAIMED, short),
             )
         )
@@ -226,7 +235,7 @@ def lines(results: Results) -> list[Line]:
             Line(
                 f"CNN of 35 million parameters, {_epochs(metrics)}",
                 study.share(CNN),
-                study.share(metrics["test_error"], metrics["test_error_interval_95"]),
+                study.errors([metrics]),
             )
         )
     return found
@@ -238,8 +247,10 @@ def _epochs(metrics: dict[str, Any]) -> str:
 
 def _against(form: str, other: str, short: dict[str, dict[str, Any]]) -> str:
     """Whether two forms differ on the same test images."""
-    if form == other or other not in short:
-        return "one short run; the lines below are compared with it"
+    if form == other:
+        return "the form that others of as many epochs are compared with"
+    if other not in short:
+        return ""
     test = mcnemar(*(training.wrong_images(short[name]) for name in (form, other)))
     told = "differs from" if test.p_value < 0.05 else "not told apart from"
     return (

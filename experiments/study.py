@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,19 +60,25 @@ class Study:
     Attributes:
         name: of the experiment.
         preset: whose config it has.
-        results: the folder of this experiment's results, its own and no other's.
+        results: the folder of all experiments' results.
         workdir: for what the trainings keep.
         only: names of the runs to do; all if empty.
         seeds: take only runs of these; all if empty.
+        dry: do nothing, only see what there is.
+        ended: called when the result of a run is written.
+        found: the files' contents of all runs of the preset that have one, None of the others; in
+            the order in which the experiment asks for them.
     """
 
     name: str
     preset: str
     results: Path
-    workdir: Path
+    workdir: Path = WORKDIR
     only: Sequence[str] = ()
     seeds: Sequence[int] = ()
-    known: list[str] = field(default_factory=list)
+    dry: bool = False
+    ended: Callable[[], None] = lambda: None
+    found: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
     def run(
         self, run: str, work: Callable[[Path], dict[str, Any]], *, seed: int, config: Any
@@ -84,28 +91,30 @@ class Study:
                 returns the metrics, JSON values. "seconds" among them is the time that it took,
                 earlier starts included; else the time of this call is taken.
             seed: that it starts from.
-            config: its choices, JSON values.
+            config: its choices, JSON values; all that the metrics depend on.
 
         Returns:
             The metrics; None if the run was not asked for and is not there.
 
         Raises:
-            ValueError: the result that is there is of another config.
+            ValueError: the result that is there, or what the run's folder holds, is of other
+                choices.
         """
-        self.known.append(run)
-        path = self.results / self.preset / f"{run}.json"
+        path = self.folder_of_results / f"{run}.json"
         choices = json.loads(json.dumps({"seed": seed, "config": config}))
-        if path.exists():
-            there = json.loads(path.read_text())
+        self.found[run] = there = json.loads(path.read_text()) if path.exists() else None
+        if there is not None:
             if {name: there[name] for name in choices} != choices:
                 raise ValueError(
-                    f"{path} is of a run with other choices: remove it, or give other --results"
+                    f"{path} is of a run with other choices: remove it and {self.folder(run)}, or "
+                    "give other --results and another --workdir"
                 )
             return there["metrics"]
-        if (self.only and run not in self.only) or (self.seeds and seed not in self.seeds):
+        left_out = (self.only and run not in self.only) or (self.seeds and seed not in self.seeds)
+        if left_out or self.dry:
             return None
         print(f"{self.name}, {self.preset}: {run}", flush=True)
-        before, start = surroundings(), time.monotonic()
+        commits, start = self._begin(run, choices), time.monotonic()
         metrics = work(self.folder(run))
         seconds = metrics.pop("seconds", time.monotonic() - start)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,15 +126,48 @@ class Study:
             "metrics": metrics,
             "seconds": round(seconds, 1),
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            **before,
+            **_provenance(),
+            **({"commits": commits} if len(commits) > 1 else {}),
         }
         write_json(path, result)
         print(f"{path}: {_short(metrics)}, {seconds:.0f} s", flush=True)
-        return json.loads(path.read_text())["metrics"]
+        self.found[run] = written = json.loads(path.read_text())
+        self.ended()
+        return written["metrics"]
+
+    @property
+    def folder_of_results(self) -> Path:
+        """Where this experiment's results in this preset are."""
+        return self.results / self.name / self.preset
 
     def folder(self, run: str) -> Path:
         """Where a run keeps its training."""
         return self.workdir / self.name / self.preset / run
+
+    def _begin(self, run: str, choices: dict[str, Any]) -> list[str | None]:
+        """Refuse a folder of other choices; the commits of all starts of the run, this one's last.
+
+        That is noted beside the folder, since a run directory has to be empty at first.
+        """
+        folder = self.folder(run)
+        path = folder.with_name(f"{run}-starts.json")
+        there = json.loads(path.read_text()) if path.exists() else {"choices": choices}
+        if there["choices"] != choices:
+            raise ValueError(
+                f"{folder} was begun with other choices: remove it and {path}, or give another "
+                "--workdir"
+            )
+        commits = [*there.get("commits", []), _provenance()["commit"]]
+        commits = list(dict.fromkeys(commits))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"choices": choices, "commits": commits})
+        return commits
+
+
+@cache
+def _provenance() -> dict[str, Any]:
+    """Of the code that this process runs, whatever is committed while it does."""
+    return surroundings()
 
 
 def share(value: float, interval: Sequence[float] | None = None) -> str:
@@ -144,6 +186,17 @@ def shares(values: Sequence[float]) -> str:
     return f"{share(mean, interval)}; seeds {each}"
 
 
+def errors(runs: Sequence[dict[str, Any]]) -> str:
+    """Test errors of several seeds as ``shares``; of one seed with Wilson's interval.
+
+    Args:
+        runs: metrics with "test_error" and "test_error_interval_95".
+    """
+    if len(runs) > 1:
+        return shares([each["test_error"] for each in runs])
+    return f"{share(runs[0]['test_error'], runs[0]['test_error_interval_95'])}, one seed"
+
+
 def _short(metrics: dict[str, Any]) -> str:
     numbers = [
         f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, float | int)
@@ -160,10 +213,24 @@ def load(name: str, preset: str, results: Path = RESULTS) -> dict[str, dict[str,
         results: folder of all experiments' results.
 
     Returns:
-        Every file's content, in the order of the names; empty if there are none.
+        Every file's content, in the order of the experiment's runs; empty if there are none.
+
+    Raises:
+        ValueError: a file is of other choices than the preset's, or of none of its runs.
     """
-    files = sorted((results / name / preset).glob("*.json"))
-    return {path.stem: json.loads(path.read_text()) for path in files}
+    study = Study(name, preset, results, dry=True)
+    if not study.folder_of_results.is_dir():
+        return {}
+    module = find(name)
+    module.run(module.PRESETS[preset], study)
+    files = {path.stem: path for path in study.folder_of_results.glob("*.json")}
+    for stray in sorted(set(files) - set(study.found)):
+        # An experiment may ask for a run only when those that it looks at are there.
+        raise ValueError(
+            f"{files[stray]} is of no run of this preset, or lacks the runs that it was made from: "
+            "remove it, or bring these"
+        )
+    return {run: there for run, there in study.found.items() if there is not None}
 
 
 def find(name: str) -> Any:
@@ -186,22 +253,32 @@ def main(name: str) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for what is written")
     parser.add_argument("--workdir", type=Path, default=WORKDIR, help="where trainings are kept")
     options = parser.parse_args()
+
+    def draw() -> None:
+        for picture, figure in module.draw(load(name, study.preset, study.results)).items():
+            figure.savefig(study.folder_of_results / f"{picture}.png", dpi=110)
+
     study = Study(
         name,
         options.preset,
-        options.results / name,
+        options.results,
         options.workdir,
         options.only or (),
         options.seed or (),
+        ended=draw,
     )
+    _provenance()
     try:
-        module.run(module.PRESETS[options.preset], study)
+        module.run(module.PRESETS[study.preset], study)
+        results = load(name, study.preset, study.results)
     except ValueError as error:
         sys.exit(f"{name}: {error}")
-    if unknown := set(study.only) - set(study.known):
-        sys.exit(f"{name} has no run {min(unknown)!r}, expected one of: {', '.join(study.known)}")
-    results = load(name, options.preset, options.results)
-    for picture, figure in module.draw(results).items():
-        figure.savefig(study.results / study.preset / f"{picture}.png", dpi=110)
+    missing = [run for run in study.only if run not in results]
+    if missing or not results:
+        asked = f"run {missing[0]!r}" if missing else "result"
+        sys.exit(
+            f"{name} has no {asked}: there are {', '.join(study.found)}, and those that are made "
+            "from several once these are there"
+        )
     for line in module.lines(results):
         print(f"{line.what}: paper {line.paper}; ours {line.ours}")

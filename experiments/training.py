@@ -11,6 +11,7 @@ import numpy as np
 
 from capsjax import data, models
 from capsjax.models import count_parameters
+from capsjax.serial import to_json
 from capsjax.training import loop, losses, run
 from capsjax.training.config import Config
 from capsjax.training.evaluation import Evaluation
@@ -135,6 +136,11 @@ def train_and_test(
     tested, evaluation = test(trained.run, first(dataset.load("test"), limit))
     seconds = trained.metrics["training_seconds"] + time.monotonic() - start
     return {**trained.metrics, **tested, "seconds": seconds}, trained, evaluation
+
+
+def choices(chosen: Settings, tested: int | None = None) -> dict[str, Any]:
+    """For a result: all settings, and on how many images they were tested if not on all."""
+    return {**to_json(chosen), **({} if tested is None else {"tested": tested})}
 
 
 def first(arrays: data.Arrays, count: int | None) -> data.Arrays:

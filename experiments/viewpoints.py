@@ -27,9 +27,14 @@ def find(name: str) -> data.Dataset:
         The data set.
     """
     dataset = data.find(name)
-    if name == "toy_norb":
-        prepared.prepare(name)
-    return replace(dataset, read=cache(dataset.read))
+
+    @cache
+    def read(split: str) -> data.Arrays:
+        if name == "toy_norb":
+            prepared.prepare(name)
+        return dataset.read(split)
+
+    return replace(dataset, read=read)
 
 
 def few() -> data.Dataset:

@@ -36,9 +36,10 @@ class Config:
         compute_dtype: of activations in a training step: "float32", or "bfloat16". Then products
             and routing sum in float32 and a gradient is rounded once on its way to its parameter;
             parameters, Adam's state, losses and running statistics stay float32.
-        votes_at_once: of how many images of a batch the votes exist at a time; None is all. Fewer
-            need less memory and, since the backward pass makes them again, more time; the result is
-            the same.
+        votes_at_once: of how many images of a batch the votes exist at a time, on each device, in a
+            training step; None is all. Fewer need less memory and, since the backward pass makes
+            them again, more time; the result is the same. Testing, which keeps nothing for a
+            backward pass, takes 100 images at once.
         checkpoint_every: steps between checkpoints (an epoch's end always has one).
         weight_decay: times every parameter of two axes or more (not biases and scales), added to
             its gradient: the L2 penalty of half this weight.

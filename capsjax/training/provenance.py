@@ -8,6 +8,9 @@ from typing import Any
 
 import jax
 
+# From the checkout's root on, but for what experiments and benchmarks write.
+_STATUS = ("status", "--porcelain", "--", ":/", ":(top,exclude)experiments/results")
+
 
 def surroundings() -> dict[str, Any]:
     """Versions, machine, and the commit of the code that runs, as a summary holds them."""
@@ -23,7 +26,8 @@ def surroundings() -> dict[str, Any]:
 def commit() -> dict[str, Any]:
     """``{"commit": hash or None, "dirty": bool or None}`` of the checkout that this code is in.
 
-    None where the code is installed outside of one.
+    Results that were not committed yet do not make it dirty: no code is among them. None where the
+    code is installed outside of a checkout.
     """
 
     def git(*words: str) -> str:
@@ -38,6 +42,6 @@ def commit() -> dict[str, Any]:
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git(*_STATUS))}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}

@@ -165,7 +165,7 @@ def make_step(
         layer_metrics: also return the metrics of every layer.
         mesh: devices that share the batch evenly; None is one.
         compute_dtype: as in the training config.
-        votes_at_once: as in the training config.
+        votes_at_once: as in the training config; None leaves the network's own.
 
     Returns:
         ``step(state, images, labels, sources=None) -> (state, metrics)``, to be jitted: images
@@ -182,7 +182,8 @@ def make_step(
     def compute(params: Any, rest: Any, batch: _Batch, margin: Array) -> tuple[Array, Any]:
         # Without copy=True an update of running statistics would leak a tracer.
         network = nnx.merge(graph, _cast(params, compute_dtype), rest, copy=True)
-        network.set_attributes(votes_at_once=votes_at_once, raise_if_not_found=False)
+        if votes_at_once is not None:
+            network.set_attributes(votes_at_once=votes_at_once, raise_if_not_found=False)
         if mesh is not None:
             parallel.name_axis(network)
         several = batch.labels.ndim == 2

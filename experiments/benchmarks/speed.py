@@ -87,13 +87,13 @@ def run(config: Config, peers: dict[str, str]) -> dict[str, Any]:
     rows, reports = [], {}
     for network, batch_sizes in config.batch_sizes.items():
         for batch_size in batch_sizes:
-            chosen = {
-                name: _fastest(name, python, network, batch_size, config)
-                for name, python in peers.items()
-                if network in PEER_NETWORKS
-            }
-            reports |= {f"{name} {network} {batch_size}": chosen[name] for name in chosen}
             try:
+                chosen = {
+                    name: _fastest(name, python, network, batch_size, config)
+                    for name, python in peers.items()
+                    if network in PEER_NETWORKS
+                }
+                reports |= {f"{name} {network} {batch_size}": chosen[name] for name in chosen}
                 rows.append(_measure(config, network, batch_size, peers, chosen))
             except RuntimeError as error:  # the others are worth keeping
                 print(f"{network}, batch {batch_size} failed: {error}", file=sys.stderr)
@@ -180,7 +180,7 @@ def _fastest(
         command, capture_output=True, text=True, env=os.environ | ENVIRONMENT, check=False
     )
     if result.returncode:
-        sys.exit(f"speed: {name} could not be measured: {result.stderr.strip()[-500:]}")
+        raise RuntimeError(f"{name} could not be measured: {result.stderr.strip()[-500:]}")
     report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return report
 

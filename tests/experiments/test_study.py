@@ -1,8 +1,8 @@
 """Every experiment of a published claim in its smoke preset, and what they all share."""
 
 import json
-import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,34 +60,112 @@ def test_an_experiment_says_what_it_claims_and_what_it_takes(name):
     assert f"python -m experiments.{name} --preset laptop" in module.__doc__
 
 
+def own(tmp_path, **options):
+    """An experiment's study whose runs stay in the test's folder."""
+    return study.Study("own", "smoke", tmp_path / "results", tmp_path / "runs", **options)
+
+
 def test_a_result_of_other_choices_is_not_mixed_in(tmp_path):
     def asked(epochs):
-        one = study.Study("own", "smoke", tmp_path / "own", tmp_path / "runs")
-        return one.run("a", lambda folder: {"error": epochs}, seed=0, config={"epochs": epochs})
+        return own(tmp_path).run("a", lambda folder: {"e": epochs}, seed=0, config={"e": epochs})
 
-    assert asked(1) == {"error": 1}
-    assert asked(1) == {"error": 1}
-    with pytest.raises(ValueError, match=r"a\.json is of a run with other choices: remove it"):
+    assert asked(1) == {"e": 1}
+    assert asked(1) == {"e": 1}
+    with pytest.raises(ValueError, match=r"a\.json is of a run with other choices: remove it and"):
         asked(2)
+    (tmp_path / "results" / "own" / "smoke" / "a.json").unlink()
+    with pytest.raises(ValueError, match=r"a was begun with other choices: remove it and"):
+        asked(2)  # the training that it left is not gone on with either
+    assert asked(1) == {"e": 1}
+
+
+def test_a_result_names_the_commits_of_all_starts(tmp_path, monkeypatch):
+    def stopped(folder):
+        raise KeyboardInterrupt
+
+    def at(commit, work):
+        monkeypatch.setattr(study, "_provenance", lambda: {"commit": commit, "dirty": False})
+        return own(tmp_path).run("a", work, seed=0, config={})
+
+    for commit in ("first", "first", "second"):
+        with pytest.raises(KeyboardInterrupt):
+            at(commit, stopped)
+    at("third", lambda folder: {"error": 0.5})
+    result = json.loads((tmp_path / "results" / "own" / "smoke" / "a.json").read_text())
+    assert (result["commit"], result["commits"]) == ("third", ["first", "second", "third"])
 
 
 def test_only_the_runs_asked_for_are_done(tmp_path):
-    one = study.Study("own", "smoke", tmp_path, tmp_path, only=["b"], seeds=[1])
+    ended = []
+    one = own(tmp_path, only=["b"], seeds=[1], ended=lambda: ended.append(1))
     for run, seed in [("a", 1), ("b", 0), ("b", 1)]:
         found = one.run(run, lambda folder: {"error": 1}, seed=seed, config={})
         assert (found is None) == ((run, seed) != ("b", 1))
-    assert [path.name for path in (tmp_path / "smoke").iterdir()] == ["b.json"]
+    assert [path.name for path in one.folder_of_results.iterdir()] == ["b.json"]
+    assert len(ended) == 1
 
 
-def test_an_unknown_run_is_refused(command):
-    with pytest.raises(SystemExit, match=r"mazzia21_mnist has no run 'seed-9', expected one of: "):
-        command("mazzia21_mnist", "--only", "seed-9")
+@pytest.mark.parametrize("options", [("--only", "seed-9"), ("--seed", 9)])
+def test_what_is_not_there_is_refused(command, options):
+    with pytest.raises(SystemExit, match=r"mazzia21_mnist has no .*: there are seed-0, seed-1"):
+        command("mazzia21_mnist", *options)
+
+
+def made_up(monkeypatch, runs):
+    """An experiment of these runs, each with its error, in place of all others."""
+
+    def run(config, study):
+        for name, error in runs.items():
+            study.run(name, lambda folder, error=error: {"error": error}, seed=0, config={})
+
+    module = SimpleNamespace(
+        PRESETS={"laptop": None},
+        run=run,
+        lines=lambda results: [
+            study.Line(name, "0.26 %", study.share(result["metrics"]["error"]))
+            for name, result in results.items()
+        ],
+    )
+    monkeypatch.setattr(study, "NAMES", ("own",))
+    monkeypatch.setattr(study, "find", lambda name: module)
+    return module
+
+
+def test_the_table_has_a_row_for_every_line(tmp_path, monkeypatch):
+    module = made_up(monkeypatch, {"b": 0.004, "a": 0.003})
+    module.run(None, study.Study("own", "laptop", tmp_path, tmp_path / "runs"))
+    rows = report.table(tmp_path).splitlines()[2:]
+    assert rows == [
+        "| own | b | 0.26 % | 0.40 % | laptop |  |",
+        "| own | a | 0.26 % | 0.30 % | laptop |  |",
+    ]
+
+
+def test_a_result_of_no_run_of_the_preset_is_refused(tmp_path, monkeypatch):
+    made_up(monkeypatch, {"a": 0.1, "b": 0.2}).run(
+        None, study.Study("own", "laptop", tmp_path, tmp_path / "runs")
+    )
+    made_up(monkeypatch, {"a": 0.1})
+    with pytest.raises(ValueError, match=r"b\.json is of no run of this preset"):
+        report.table(tmp_path)
+
+
+@pytest.mark.parametrize("name", study.NAMES)
+def test_nothing_is_drawn_and_reported_of_no_results(name):
+    module = study.find(name)
+    assert module.draw({}) == {}
+    assert module.lines({}) == []
 
 
 def test_wrong_images_are_kept_as_text():
     wrong = np.random.default_rng(0).random(1003) < 0.3
     metrics = json.loads(json.dumps({"wrong": training.packed(wrong), "test_images": 1003}))
     assert (training.wrong_images(metrics) == wrong).all()
+
+
+def test_errors_of_one_seed_have_wilson_s_interval():
+    runs = [{"test_error": 0.0031, "test_error_interval_95": [0.0022, 0.0044]}]
+    assert study.errors(runs) == "0.31 % (0.22 to 0.44), one seed"
 
 
 def test_shares_name_every_seed_and_their_interval():
@@ -104,13 +182,3 @@ def test_the_readme_has_the_table_of_the_committed_results():
 def test_a_text_without_marks_is_refused():
     with pytest.raises(ValueError, match="has no <!-- report"):
         report.between_marks("nothing", "a table")
-
-
-def test_the_table_has_a_row_for_every_line(tmp_path, monkeypatch):
-    one = study.Study("mazzia21_mnist", "laptop", tmp_path / "mazzia21_mnist", tmp_path)
-    metrics = {"test_error": 0.004, "epochs": 15, "test_error_interval_95": [0.003, 0.005]}
-    for seed in (0, 1):
-        one.run(f"seed-{seed}", lambda folder: dict(metrics), seed=seed, config={})
-    rows = report.table(tmp_path).splitlines()
-    assert len(rows) == 3
-    assert re.fullmatch(r"\| mazzia21_mnist \| .* \| 0\.26 % .* \| laptop \| .* \|", rows[2])
