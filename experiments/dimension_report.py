@@ -36,27 +36,39 @@ def draw(metrics: Metrics) -> dict[str, Figure]:
             pictures[f"errors_{part}"] = _table(
                 kinds, f"{name}: error when one factor changes (0 none, 1 as the spread)"
             )
-    for name, found in metrics.get("affine_capsules", {}).get("interpolation", {}).items():
-        low, high = ENDS[name]
-        at = low + ALONG * (high - low)
-        series = {
-            "poses moved linearly, decoded": found["moved"],
-            "reconstruction of the true picture": found["own"],
-            "mixture of the two pictures": found["mixed"],
-        }
-        pictures[f"interpolation_{name}"] = figures.curves(
-            at,
-            series,
-            xlabel=f"{name} (poses of {low:g} and {high:g} are given)",
-            ylabel="squared error a pixel",
-        )
-        pictures[f"interpolated_{name}"] = figures.image_grid(
-            picture(found["picture"], 3, len(at)),
-            ["true picture", "poses moved linearly", "its reconstruction"],
-            [f"{value:g}" for value in at],
-            title=f"{name}: poses of {low:g} and {high:g} are given",
-        )
+    if interpolation := metrics.get("affine_capsules", {}).get("interpolation"):
+        pictures |= _interpolation(interpolation)
     return pictures
+
+
+def _interpolation(found: Mapping[str, dict[str, Any]]) -> dict[str, Figure]:
+    kinds = {
+        "moved": "poses moved linearly",
+        "own": "the true picture's own pose",
+        "mixed": "mixture of pictures",
+    }
+    names = [name.replace("_", " ") for name in found]
+    series = {
+        f"{name}: {said}": values[kind]
+        for name, values in zip(names, found.values(), strict=True)
+        for kind, said in kinds.items()
+    }
+    images = [picture(values["picture"], 3, len(ALONG)) for values in found.values()]
+    rows = ["true picture", kinds["moved"], kinds["own"]]
+    return {
+        "interpolation": figures.curves(
+            ALONG,
+            series,
+            xlabel="place on the line: the poses at 0 and 1 are given",
+            ylabel="squared error a pixel",
+        ),
+        "interpolated": figures.image_grid(
+            np.concatenate(images),
+            [f"{name}: {row}" for name in names for row in rows],
+            [f"{place:g}" for place in ALONG],
+            title="a digit at places on a line: the poses at 0 and 1 are given",
+        ),
+    }
 
 
 def _dimensions(found: dict[str, Any]) -> dict[str, Figure]:
@@ -64,7 +76,7 @@ def _dimensions(found: dict[str, Any]) -> dict[str, Figure]:
     names = digit_shapes.names(effects, found["threshold"])
     shown, dims = found["shown"], effects.shape[1]
     rows = [f"{dim}: {_short(names[shown][dim])}" for dim in range(dims)]
-    unit = "change from -0.25 to 0.25, in spreads of the property"
+    unit = "change in spreads"
     # Of a class without a digit nothing is known.
     strongest = np.where(np.isnan(effects).any(-1), np.nan, np.abs(effects).max(-1))
     pictures = {
@@ -79,7 +91,8 @@ def _dimensions(found: dict[str, Any]) -> dict[str, Figure]:
             [f"dimension {dim}" for dim in range(dims)],
             [f"digit {number}" for number in range(len(effects))],
             largest=2,
-            label=f"strongest property: {unit}",
+            label=unit,
+            title="strongest property of every dimension, from -0.25 to 0.25",
             texts=[[_short(row[dim]) for row in names] for dim in range(dims)],
         ),
     }
@@ -90,7 +103,7 @@ def _dimensions(found: dict[str, Any]) -> dict[str, Figure]:
             [_short(name) for name in digit_shapes.PROPERTIES],
             largest=2,
             label=unit,
-            title=f"digit {shown}",
+            title=f"digit {shown}: each property along each dimension, from -0.25 to 0.25",
         )
     return pictures
 
