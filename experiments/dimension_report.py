@@ -16,6 +16,8 @@ Metrics = Mapping[str, dict[str, Any]]
 
 _DATA = {"affine": "synthetic affNIST", "toys": "toy_norb (synthetic)"}
 _CLAIMED = "claimed, not measured"
+# Below this difference of purities the dimensions are said to be no better than any direction.
+_PURER = 0.05
 _SHORT = {"shift_x": "shift x", "shift_y": "shift y", "none": "-"}
 
 
@@ -90,7 +92,7 @@ def _dimensions(found: dict[str, Any]) -> dict[str, Figure]:
             strongest.T,
             [f"dimension {dim}" for dim in range(dims)],
             [f"digit {number}" for number in range(len(effects))],
-            largest=2,
+            largest=4,
             label=unit,
             title="strongest property of every dimension, from -0.25 to 0.25",
             texts=[[_short(row[dim]) for row in names] for dim in range(dims)],
@@ -101,7 +103,7 @@ def _dimensions(found: dict[str, Any]) -> dict[str, Figure]:
             effects[shown],
             rows,
             [_short(name) for name in digit_shapes.PROPERTIES],
-            largest=2,
+            largest=4,
             label=unit,
             title=f"digit {shown}: each property along each dimension, from -0.25 to 0.25",
         )
@@ -145,16 +147,23 @@ def _dimension_line(found: dict[str, Any]) -> Line:
     kinds = ", ".join(f"{_short(n)} {c}" for n, c in counts.most_common() if n != "none")
     if not kinds:
         kinds = "no property is strong enough"
+    pure = found["purity"] - found["random_purity"]
+    verdict = (
+        "the dimensions mean hardly more than any other direction of the pose"
+        if pure < _PURER
+        else "the dimensions are purer than other directions of the pose"
+    )
     return Line(
         f"MNIST: dimensions of the class capsules that a property of the decoded digit names "
         f"(it changes by {found['threshold']:g} spreads or more from -0.25 to 0.25)",
         "each has a meaning: scale, thickness, skew, width, shift, a part (shown, not measured)",
         f"{total - counts['none']} of {total}: {kinds}; test error "
         f"{share(found['test_error'], found['test_error_interval_95'])}",
-        f"along random directions of the same length {share(found['random_named'])} have a name, "
-        f"and the strongest property's share of all changes is {found['random_purity']:.2f} in "
-        f"place of {found['purity']:.2f}: so much of the meaning is the dimensions' own; what only "
-        "a part of the digit does has no name here",
+        f"the strongest property is {found['purity']:.2f} of all changes along a dimension, and "
+        f"{found['random_purity']:.2f} along random directions, of which "
+        f"{share(found['random_named'])} have a name: {verdict}; 0.25 is "
+        f"{0.25 / max(found['pose_spread'], 1e-9):.1f} times the standard deviation of a dimension "
+        "between digits of a class; what only a part of a digit does has no name here",
     )
 
 

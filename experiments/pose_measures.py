@@ -1,7 +1,8 @@
 """What a decoder draws of poses that were moved: dimension by dimension, and between two digits."""
 
 import base64
-import io
+import lzma
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from PIL import Image
 
 from capsjax.data import augment
 from experiments import digit_shapes, pose_images
@@ -22,7 +22,7 @@ OFFSETS = np.linspace(-0.25, 0.25, 11)
 ENDS = {"shift_x": (-3.0, 3.0), "rotation": (-10.0, 10.0)}
 ALONG = np.linspace(-0.5, 1.5, 9)
 _SHIFT = 2  # pixels, as in training
-_GREYS = 16  # of the pictures that results keep
+_GREYS = 8  # of the pictures that results keep
 
 
 def dimensions(
@@ -125,23 +125,20 @@ def interpolated(network: nnx.Module, *, count: int, shown: int) -> dict[str, An
 
 
 def kept(images: np.ndarray) -> str:
-    """Grey images ``[rows, columns, H, W]`` from 0 to 1 as a short text; ``picture`` reads it."""
+    """Square grey images ``[rows, columns, H, H]`` as a short text; ``picture`` reads it."""
     rows, columns, height, width = images.shape
+    # In the order of the whole picture, where neighbours are alike.
     whole = images.swapaxes(1, 2).reshape(rows * height, columns * width)
     levels = np.rint(whole.clip(0, 1) * (_GREYS - 1)).astype(np.uint8)
-    picture = Image.fromarray(levels, mode="P")
-    picture.putpalette([level for level in range(_GREYS) for _ in range(3)])
-    file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True, bits=4)
-    return base64.b64encode(file.getvalue()).decode()
+    return base64.b64encode(lzma.compress(levels.tobytes(), preset=9)).decode()
 
 
 def picture(text: str, rows: int, columns: int) -> np.ndarray:
-    """Images ``[rows, columns, H, W]`` from 0 to 1, in 16 greys."""
-    with Image.open(io.BytesIO(base64.b64decode(text))) as image:
-        whole = np.asarray(image, float) / (_GREYS - 1)
-    height, width = (size // n for size, n in zip(whole.shape, (rows, columns), strict=True))
-    return whole.reshape(rows, height, columns, width).swapaxes(1, 2)
+    """Images ``[rows, columns, H, H]`` from 0 to 1, in 8 greys."""
+    levels = np.frombuffer(lzma.decompress(base64.b64decode(text)), np.uint8)
+    side = math.isqrt(len(levels) // (rows * columns))
+    whole = levels.reshape(rows, side, columns, side) / (_GREYS - 1)
+    return whole.swapaxes(1, 2)
 
 
 def _rounded(values: np.ndarray | Sequence[float], digits: int) -> Any:
