@@ -89,8 +89,8 @@ def test_the_spread_of_a_group_is_about_its_own_mean(random):
 
 
 def test_the_strength_is_that_of_the_least_leave_one_out_error(random):
-    x = random.normal(size=(24, 30)) @ np.diag(np.logspace(0, -3, 30))
-    y = x @ random.normal(size=(30, 2)) + 0.3 * random.normal(size=(24, 2))
+    x = random.normal(size=(24, 30)) @ np.diag([3.0] * 3 + [0.5] * 27)
+    y = x[:, :2] + random.normal(size=(24, 2))
     fit = np.arange(24) < 14
 
     def predicted(inputs, outputs, new, strength):
@@ -112,6 +112,7 @@ def test_the_strength_is_that_of_the_least_leave_one_out_error(random):
         ]
         errors[strength] = np.sum(np.square(missed))
     best = min(errors, key=errors.__getitem__)
+    assert min(errors) < best < max(errors)
     missed = y[~fit] - predicted(x[fit], y[fit], x[~fit], best)
     expected = np.sum(missed**2) / np.sum((y[~fit] - y[~fit].mean(0)) ** 2)
     assert probes.equivariance_error(x, y, fit=fit) == pytest.approx(expected, rel=1e-4)
