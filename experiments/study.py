@@ -31,6 +31,7 @@ NAMES = (
     "mazzia21_mnist",
     "sabour17_mnist",
     "hinton18_viewpoint",
+    "capsule_dimensions",
 )
 
 # By the runs' names, what their files hold: the metrics under "metrics".

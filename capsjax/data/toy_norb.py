@@ -119,8 +119,48 @@ def render(index: np.ndarray | int, size: int = 48, seed: int = 0) -> Arrays:
     views = index // len(LIGHTINGS)
     for view in np.unique(views):
         (rows,) = np.nonzero(views == view)
-        images[rows] = _view({name: values[rows] for name, values in found.items()}, size, seed)
+        images[rows] = render_view(
+            {name: values[rows] for name, values in found.items()}, size, seed
+        )
     return {"image": images} | found
+
+
+def render_view(known: Arrays, size: int = 48, seed: int = 0) -> np.ndarray:
+    """One view under one lighting or more, by its factors: also where no example has just these.
+
+    Args:
+        known: what ``labels`` gives, N rows that differ in ``lighting``, ``contrast`` and
+            ``brightness`` alone; of all else the first row counts. Angles are in degrees, any.
+        size: as for ``render``.
+        seed: of the toys.
+
+    Returns:
+        uint8 [N, size, size, 2].
+
+    Example:
+        Two pictures that differ in nothing but a turn by 10 degrees.
+
+        >>> known = labels(1234)
+        >>> turned = known | {"azimuth": known["azimuth"] + 10}
+        >>> before, after = render_view(known), render_view(turned)
+        >>> before.shape, bool((before != after).any())
+        ((1, 48, 48, 2), True)
+    """
+    parts = _toy(int(known["label"][0]), int(known["instance"][0]), seed)
+    height = max(part.centre[2] + reach(part)[2] for part in parts)
+    shown = turned(parts, float(known["azimuth"][0]))
+    right, down = known["shift"][0].tolist()
+    pose = Pose((right, down), float(known["scale"][0]), float(known["roll"][0]))
+    lamps = [LIGHTINGS[lighting] for lighting in known["lighting"]]
+    contrast, brightness = (known[name][:, None, None] for name in ("contrast", "brightness"))
+    pictures = []
+    for offset in EYES:
+        eye = camera(int(known["elevation"][0]), float(height) / 2, offset=offset)
+        shades = draw(shown, eye, lamps, size=size, pose=pose, ground=float(known["background"][0]))
+        grey = np.float32(_GREY)
+        printed = grey + brightness + contrast * (shades - grey)
+        pictures.append(np.rint(np.clip(printed, 0, 1) * np.float32(255)).astype(np.uint8))
+    return np.stack(pictures, -1)
 
 
 def render_toy(category: int, instance: int, size: int = 48, seed: int = 0) -> Arrays:
@@ -238,25 +278,6 @@ def _arrays(features: Arrays) -> Arrays:
 
 def _render_one_toy(which: tuple[int, int], *, size: int, seed: int) -> Arrays:
     return render_toy(*which, size, seed)
-
-
-def _view(known: Arrays, size: int, seed: int) -> np.ndarray:
-    """Images [N, size, size, eyes] of one view under the lightings that ``known`` names."""
-    parts = _toy(int(known["label"][0]), int(known["instance"][0]), seed)
-    height = max(part.centre[2] + reach(part)[2] for part in parts)
-    shown = turned(parts, float(known["azimuth"][0]))
-    right, down = known["shift"][0].tolist()
-    pose = Pose((right, down), float(known["scale"][0]), float(known["roll"][0]))
-    lamps = [LIGHTINGS[lighting] for lighting in known["lighting"]]
-    contrast, brightness = (known[name][:, None, None] for name in ("contrast", "brightness"))
-    pictures = []
-    for offset in EYES:
-        eye = camera(int(known["elevation"][0]), float(height) / 2, offset=offset)
-        shades = draw(shown, eye, lamps, size=size, pose=pose, ground=float(known["background"][0]))
-        grey = np.float32(_GREY)
-        printed = grey + brightness + contrast * (shades - grey)
-        pictures.append(np.rint(np.clip(printed, 0, 1) * np.float32(255)).astype(np.uint8))
-    return np.stack(pictures, -1)
 
 
 @lru_cache(maxsize=64)

@@ -24,6 +24,7 @@ from capsjax.figures.routing import (
     routing_in_2d,
     squash_curve,
 )
+from capsjax.figures.tables import image_grid, table
 from capsjax.figures.training import confusion, learning_curves, mistakes, reconstructions
 
 __all__ = [
@@ -42,9 +43,11 @@ __all__ = [
     "curves",
     "curves_by_iteration",
     "errors",
+    "image_grid",
     "learning_curves",
     "mistakes",
     "reconstructions",
     "routing_in_2d",
     "squash_curve",
+    "table",
 ]

@@ -159,6 +159,14 @@ class Network(network.Network):
     def forward(self, images: Array, *, trace: bool) -> tuple[Sequence[Routed], Array | None]:
         """As in ``models.network``."""
         del trace
+        x = self.features(images)
+        if self.dropout is not None:
+            x = self.dropout(x)
+        logits = self.classes(x)
+        return (), logits
+
+    def features(self, images: Array) -> Array:
+        """``[batch, features]``, what the logits are made of, nothing dropped."""
         x = images
         for number, convolution in enumerate(self.convolutions):
             x = jax.nn.relu(convolution(x))
@@ -168,10 +176,7 @@ class Network(network.Network):
         x = jnp.reshape(x, (x.shape[0], -1))
         for layer in self.hidden:
             x = jax.nn.relu(layer(x))
-        if self.dropout is not None:
-            x = self.dropout(x)
-        logits = self.classes(x)
-        return (), logits
+        return x
 
 
 _TRAINING = {"loss": {"kind": "cross_entropy"}}

@@ -175,6 +175,16 @@ def test_96_pixels_show_the_same_as_48() -> None:
     assert np.abs(halved - small).mean() < 2
 
 
+def test_a_view_may_have_factors_that_no_example_has() -> None:
+    known = toy_norb.labels(SOME[:1])
+    (whole,) = toy_norb.render(SOME[:1])["image"]
+    np.testing.assert_array_equal(toy_norb.render_view(known)[0], whole)
+    (round_,) = toy_norb.render_view(known | {"azimuth": known["azimuth"] + 360})
+    assert np.abs(round_.astype(int) - whole).mean() < 0.01
+    (turned,) = toy_norb.render_view(known | {"azimuth": known["azimuth"] + 10})
+    assert np.abs(turned.astype(int) - whole).mean() > 1
+
+
 # Labels against pixels
 
 

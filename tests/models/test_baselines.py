@@ -99,6 +99,7 @@ def test_a_network_is_what_numpy_makes_of_its_layers(
         x = x.reshape(2, rows, pool, columns, pool, -1).max((2, 4))
     assert x.shape == (2, 3, 2, 4)
     x = np.maximum(_dense(x.reshape(2, -1), network.hidden[0]), 0)
+    np.testing.assert_allclose(network.features(jnp.asarray(images)), x, rtol=1e-10)
     logits = _dense(x, network.classes)
     np.testing.assert_allclose(output.logits, logits, rtol=1e-10)
     shares = np.exp(logits - logits.max(1, keepdims=True))

@@ -1,0 +1,147 @@
+"""What a decoder draws of poses that were moved: dimension by dimension, and between two digits."""
+
+import base64
+import lzma
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from capsjax.data import augment
+from experiments import digit_shapes, pose_images
+from experiments.pose_features import decoder_of, listen
+
+# Sabour 2017, figure 4.
+OFFSETS = np.linspace(-0.25, 0.25, 11)
+# Where two digits are, and how far along the line through both their pose is moved: 0 is the one, 1
+# the other; all places are within what affine_mnist shows in training.
+ENDS = {"shift_x": (-3.0, 3.0), "rotation": (-10.0, 10.0)}
+ALONG = np.linspace(-0.5, 1.5, 9)
+_SHIFT = 2  # pixels, as in training
+_GREYS = 8  # of the pictures that results keep
+
+
+def dimensions(
+    network: nnx.Module,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    count: int,
+    shown: int,
+    threshold: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Perturb every dimension of the class capsules of test digits and measure what is drawn.
+
+    Args:
+        network: with a decoder.
+        arrays: test images and labels; all of them tell how much each property varies.
+        count: of digits to perturb, the first ones.
+        shown: class of the digit whose pictures are kept.
+        threshold: of a name, see ``digit_shapes.names``.
+        seed: of the digits' shifts and of the random directions.
+
+    Returns:
+        ``effects`` ``[classes, dims, 6]`` in units of ``spread``, the share of dimensions that have
+        a name and how pure they are, both also of random directions, ``pose_spread``, ``picture``.
+    """
+    images, labels = shifted(arrays["image"], seed), arrays["label"]
+    spread = digit_shapes.spread(digit_shapes.shapes(images[..., 0] / 255), labels)
+    said = listen(network, images)
+    poses, decode = said.of(labels), decoder_of(network)
+    classes, dim = said.activations.shape[1], poses.shape[1]
+    spun, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))
+    means = []
+    for directions in (np.eye(dim), spun.T):
+        found = digit_shapes.effects(decode, poses[:count], labels[:count], OFFSETS, directions)
+        means.append(digit_shapes.by_class(found, labels[:count], classes) / spread)
+    one = poses[np.flatnonzero(labels == shown)[0]]
+    moved = (one + OFFSETS[:, None] * np.eye(dim)[:, None, :]).reshape(-1, dim)
+    drawn = decode(moved, np.full(len(moved), shown)).reshape(dim, len(OFFSETS), *images.shape[1:3])
+    within = np.sqrt(np.mean([poses[labels == c].var(0) for c in np.unique(labels)]))
+    return {
+        "spread": dict(zip(digit_shapes.PROPERTIES, _rounded(spread, 3), strict=True)),
+        "pose_spread": round(float(within), 3),
+        "effects": _rounded(means[0], 2),
+        **_summary("", means[0], threshold),
+        **_summary("random_", means[1], threshold),
+        "threshold": threshold,
+        "shown": shown,
+        "picture": kept(drawn),
+    }
+
+
+def _summary(prefix: str, effects: np.ndarray, threshold: float) -> dict[str, float]:
+    present = effects[~np.isnan(effects).all((1, 2))]
+    named = [name != "none" for row in digit_shapes.names(present, threshold) for name in row]
+    return {
+        f"{prefix}named": float(np.mean(named)),
+        f"{prefix}purity": digit_shapes.purity(present),
+    }
+
+
+def shifted(images: np.ndarray, seed: int) -> np.ndarray:
+    """Digits moved as training moves them; in the middle, where they come, none has a shift."""
+    random = np.random.default_rng(seed)
+    offsets = random.integers(-_SHIFT, _SHIFT + 1, (len(images), 2))
+    move = jax.vmap(lambda image, offset: augment.place(image, offset, limit=_SHIFT))
+    return np.asarray(move(jnp.asarray(images), jnp.asarray(offsets)))
+
+
+def interpolated(network: nnx.Module, *, count: int, shown: int) -> dict[str, Any]:
+    """Move poses along the line between those of a digit at two places, and compare the pictures.
+
+    Args:
+        network: with a decoder, trained on ``affine_mnist``.
+        count: of test digits, the first ones.
+        shown: class of the digit whose pictures are kept.
+
+    Returns:
+        By the parameter that differs: mean squared errors a pixel along ``ALONG``, of the decoded
+        pose (``moved``), of the reconstruction of the true picture (``own``), and of the mixture of
+        both pictures (``mixed``); and ``pictures`` of the true, the moved and the own.
+    """
+    decode = decoder_of(network)
+    found: dict[str, Any] = {}
+    for name, (low, high) in ENDS.items():
+        images, labels = pose_images.digit_path(count, name, low + ALONG * (high - low))
+        true = images[..., 0] / 255
+        poses = np.stack([listen(network, each).of(labels) for each in images])
+        start, end = (int(np.flatnonzero(place == ALONG)[0]) for place in (0, 1))
+        along = ALONG[:, None, None]
+        line = poses[start] + along * (poses[end] - poses[start])
+        moved, own = (np.stack([decode(each, labels) for each in p]) for p in (line, poses))
+        mixture = true[start] + along[..., None] * (true[end] - true[start])
+        errors = {
+            kind: _rounded(((drawn - true) ** 2).mean((1, 2, 3)), 5)
+            for kind, drawn in (("moved", moved), ("own", own), ("mixed", mixture.clip(0, 1)))
+        }
+        one = int(np.flatnonzero(labels == shown)[0])
+        found[name] = {**errors, "picture": kept(np.stack([p[:, one] for p in (true, moved, own)]))}
+    return found
+
+
+def kept(images: np.ndarray) -> str:
+    """Square grey images ``[rows, columns, H, H]`` as a short text; ``picture`` reads it."""
+    rows, columns, height, width = images.shape
+    # In the order of the whole picture, where neighbours are alike.
+    whole = images.swapaxes(1, 2).reshape(rows * height, columns * width)
+    levels = np.rint(whole.clip(0, 1) * (_GREYS - 1)).astype(np.uint8)
+    return base64.b64encode(lzma.compress(levels.tobytes(), preset=9)).decode()
+
+
+def picture(text: str, rows: int, columns: int) -> np.ndarray:
+    """Images ``[rows, columns, H, H]`` from 0 to 1, in 8 greys."""
+    levels = np.frombuffer(lzma.decompress(base64.b64decode(text)), np.uint8)
+    side = math.isqrt(len(levels) // (rows * columns))
+    whole = levels.reshape(rows, side, columns, side) / (_GREYS - 1)
+    return whole.swapaxes(1, 2)
+
+
+def _rounded(values: np.ndarray | Sequence[float], digits: int) -> Any:
+    """JSON values; None for NaN."""
+    array = np.round(np.asarray(values, float), digits)
+    return np.where(np.isnan(array), None, array).tolist()
