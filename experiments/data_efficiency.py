@@ -21,11 +21,11 @@ Time: on 2 cores 1 hour (50 trainings of a minute); on a GPU 10 minutes (``full`
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from capsjax import data, figures
 from capsjax.__main__ import use_huge_pages
@@ -219,6 +219,8 @@ def draw(results: Results) -> dict[str, Figure]:
             sizes, means, spreads=ends, xlabel=xlabel, ylabel="test error (%)", logarithmic=True
         )
     }
+    for which in ("major", "minor"):
+        getattr(pictures["errors"].axes[0].yaxis, f"set_{which}_formatter")("{x:g}")
     differences: dict[str, list[float]] = {}
     bands: dict[str, list[tuple[float, float]]] = {}
     for name in names:
@@ -240,6 +242,9 @@ def draw(results: Results) -> dict[str, Figure]:
         figure.axes[0].set_xscale("log")
         figure.axes[0].axhline(0, color=figures.GREY, linewidth=1)
         pictures["difference"] = figure
+    for figure in pictures.values():
+        figure.axes[0].set_xticks(sizes, [f"{size:,}" for size in sizes])
+        figure.axes[0].xaxis.set_minor_locator(NullLocator())
     return pictures
 
 

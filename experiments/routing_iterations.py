@@ -200,6 +200,8 @@ def draw(results: Results) -> dict[str, Figure]:
         ylabel="training loss",
     )
     loss.axes[0].set_yscale("log")
+    for which in ("major", "minor"):
+        getattr(loss.axes[0].yaxis, f"set_{which}_formatter")("{x:g}")
     errors = {form: [each["test_error"] for each in runs.values()] for form, runs in forms.items()}
     intervals = [
         mean_interval(values)[1] or next(iter(runs.values()))["test_error_interval_95"]

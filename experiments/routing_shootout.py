@@ -170,9 +170,9 @@ def _errors(runs: dict[int, Metrics]) -> list[float]:
 
 def _interval(runs: dict[int, Metrics]) -> tuple[float, float]:
     """Over seeds, or Wilson's of the only one."""
-    low, high = mean_interval(_errors(runs))[1] or next(iter(runs.values()))[
-        "test_error_interval_95"
-    ]
+    low, high = (
+        mean_interval(_errors(runs))[1] or next(iter(runs.values()))["test_error_interval_95"]
+    )
     return low, high
 
 
@@ -216,7 +216,7 @@ def _error_by_time(found: dict[str, dict[int, Metrics]], milliseconds: dict[str,
             label=name,
         )
     axis.set(xlabel="milliseconds of a training step", ylabel="test error (%)")
-    axis.set_xlim(0, 1.1 * max(milliseconds.values()))
+    axis.margins(x=0.15)
     axis.set_ylim(bottom=0)
     figure.legend(loc="outside right upper", frameon=False)
     return figure
@@ -236,12 +236,14 @@ def _calibration(found: dict[str, dict[int, Metrics]]) -> Figure:
         enough = counts >= FEW
         curves[name] = np.where(enough, right / np.where(enough, counts, 1), np.nan)
     middles = (np.arange(bins) + 0.5) / bins
-    return figures.curves(
+    figure = figures.curves(
         middles,
-        {**curves, "calibrated": middles},
+        curves,
         xlabel="largest activation",
         ylabel=f"share that is right (bins of {FEW} and more)",
     )
+    figure.axes[0].axline((0, 0), (1, 1), color=figures.GREY, linewidth=1)
+    return figure
 
 
 def lines(results: Results) -> list[Line]:
