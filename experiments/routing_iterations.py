@@ -15,8 +15,8 @@ another order: how far these two come apart is what rounding alone does to a tra
 compared by the differences of each seed's two errors (Student) and by McNemar's test of every seed.
 Expected: no form is told apart from another; with more iterations than it was trained with a
 network's couplings polarise and few classes change.
-Time: on 2 cores 1 hour (15 trainings of 4 minutes); on a GPU 5 minutes (``full``, the published
-width and more epochs: 8 hours).
+Time: on 2 cores 1 hour (15 trainings of 3 to 4 minutes); on a GPU 5 minutes (``full``, of the
+published width and more epochs: 8 hours).
 
     python -m experiments.routing_iterations --preset laptop
 """
@@ -74,7 +74,7 @@ class Config:
     controls: tuple[str, ...] = ("uniform", "random_coupling")
     tested: int = 20
     seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: int = 3
+    epochs: int = 2
     batch_size: int = 64
     limit: int | None = None
     validation: int = 5000
