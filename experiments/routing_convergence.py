@@ -39,6 +39,7 @@ from capsjax.data import augment
 from capsjax.layers.dense import flattened
 from capsjax.routing import convergence, measures
 from capsjax.training.run import surroundings
+from experiments.extrapolation import traced
 
 RESULTS = Path(__file__).parent / "results"
 KINDS = ("clustered", "unclustered", "trained")
@@ -208,16 +209,9 @@ def _seconds(call: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def extrapolation(network: Any, arrays: data.Arrays, iterations: int) -> list[float]:
-    """Error of a trained CapsNet with 1 to so many iterations, from one pass with a trace."""
-    original = network.classes.routing.config
-    network.classes.routing.config = convergence.extrapolate(original, iterations)
-    run = jax.jit(lambda pixels: network(pixels, trace=True).routed[0].trace.activations.argmax(-1))
-    predicted = [
-        np.asarray(run(augment.to_unit_interval(jnp.asarray(arrays["image"][start : start + 50]))))
-        for start in range(0, len(arrays["label"]), 50)
-    ]
-    network.classes.routing.config = original
-    return (np.concatenate(predicted) != arrays["label"][:, None]).mean(0).tolist()
+    """Error of a trained CapsNet with 1 to so many iterations."""
+    predicted, _ = traced(network, arrays["image"], iterations)
+    return (predicted != arrays["label"][:, None]).mean(0).tolist()
 
 
 def run(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -31,6 +31,9 @@ NAMES = (
     "mazzia21_mnist",
     "sabour17_mnist",
     "hinton18_viewpoint",
+    "data_efficiency",
+    "routing_iterations",
+    "routing_shootout",
     "capsule_dimensions",
 )
 

@@ -1,0 +1,286 @@
+"""All routings in one network: error, time of a step, memory, calibration.
+
+Claim: none; each routing was published in a network of its own, beside others' numbers. Here the
+network, the images and their order are the same and the routing is all that differs.
+Source: of each algorithm, the papers that ``capsjax routings`` names.
+Protocol: Efficient-CapsNet's convolutions and its 16 primary capsules on MNIST, without decoder,
+with each of the eight routings in its default choices, from the same seeds, and margin loss. There
+are two exceptions. Self-routing's activations sum to 1 over classes, which suits its paper's
+negative log-likelihood and no margins. EM's cost is a sum over children, of which there are 16 here
+and 1,152 in CapsNet: its inverse temperature is 72 times the default, which would leave all
+activations near a half. One epoch of 50,000 images, tested once. Every routing is compared with
+``uniform``, which couples all alike, by the differences of each seed's two errors (Student) and by
+McNemar's test of every seed; seven comparisons, uncorrected. Time and memory are those of the
+compiled training step, measured in turns, so that what else the machine does meets all alike. The
+expected calibration error takes the largest activation for a confidence, in 15 bins; a margin loss
+is content with 0.9, so that up to 0.1 of it may be the loss's doing and not the routing's.
+Expected: errors of about 1 %, most of them not told apart from ``uniform``; times that differ
+little, since the convolutions take most.
+Time: on 2 cores 1 hour (24 trainings of 2 minutes); on a GPU 10 minutes (``full``: 3 hours).
+
+    python -m experiments.routing_shootout --preset laptop
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from capsjax import data, figures, models, routing
+from capsjax.__main__ import use_huge_pages
+from capsjax.analysis.statistics import expected_calibration_error, mean_interval
+from capsjax.models import efficient_capsnet
+from capsjax.routing import em
+from capsjax.serial import to_json
+from capsjax.training.settings import Settings
+from experiments import step_cost, study, training
+from experiments.comparison import Metrics, paired, told
+from experiments.study import Line, Results, Study
+
+LOSSES: dict[str, dict[str, Any]] = {"self_routing": {"kind": "negative_log_likelihood"}}
+OWN: dict[str, Any] = {"em": em.Config(final_inverse_temperature=0.72)}
+NOTES = {"em": "inverse temperature 0.72 for 16 children; "}
+CONTROL, COST = "uniform", "cost"
+MARKERS = "os^DvPXp"
+
+# A bin with fewer predictions is not drawn.
+FEW = 20
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained and measured.
+
+    Attributes:
+        routings: their names.
+        seeds: of each.
+        epochs: of each training.
+        batch_size: of a step.
+        limit: on so many training images; None is all but the validation images.
+        validation: so many training images choose the epoch.
+        test_images: test on the first so many; None is all.
+        rounds: in each of which every routing's step is timed.
+        model: the network's choices; its own routing keeps the choices that it has there.
+    """
+
+    routings: tuple[str, ...] = tuple(routing.ALGORITHMS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: int = 1
+    batch_size: int = 64
+    limit: int | None = 50_000
+    validation: int = 5000
+    test_images: int | None = None
+    rounds: int = 20
+    model: efficient_capsnet.Config = efficient_capsnet.Config(decoder="none")
+
+
+PRESETS = {
+    "smoke": Config(
+        routings=("self_routing", "uniform"),
+        seeds=(0,),
+        batch_size=16,
+        limit=32,
+        validation=16,
+        test_images=100,
+        rounds=2,
+        model=efficient_capsnet.Config(features=(2, 2, 2, 8), decoder="none"),
+    ),
+    "laptop": Config(),
+    "full": Config(seeds=(0, 1, 2, 3, 4), epochs=50, batch_size=128, limit=None),
+}
+
+
+def run(config: Config, study: Study) -> None:
+    """What a step of each costs, then every routing from every seed."""
+    first = {name: _settings(config, name, config.seeds[0]) for name in config.routings}
+    study.run(
+        COST,
+        partial(_cost, config, first),
+        seed=config.seeds[0],
+        config={
+            "rounds": config.rounds,
+            "routings": {name: to_json(chosen) for name, chosen in first.items()},
+        },
+    )
+    for seed in config.seeds:
+        for name in config.routings:
+            chosen = _settings(config, name, seed)
+            study.run(
+                f"{name}-seed-{seed}",
+                partial(_one, config, name, chosen),
+                seed=seed,
+                config={"test_images": config.test_images, **to_json(chosen)},
+            )
+
+
+def _settings(config: Config, name: str, seed: int) -> Settings:
+    chosen = models.chosen_routing(config.model, OWN.get(name, name))
+    return training.settings(
+        data.find("mnist"),
+        "efficient_capsnet",
+        model_config=replace(config.model, routing=chosen),
+        loss=LOSSES.get(name),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        limit=config.limit,
+        validation=config.validation,
+        seed=seed,
+    )
+
+
+def _one(config: Config, name: str, chosen: Settings, folder: Path) -> Metrics:
+    dataset = data.find("mnist")
+    trained = training.train(chosen, dataset, folder)
+    shown = {key: value[: config.test_images] for key, value in dataset.load("test").items()}
+    tested, evaluation = training.test(trained.run, shown)
+    said = evaluation.prediction
+    # An activation may round to a little more than 1.
+    found = expected_calibration_error(
+        np.clip(said.activations.max(1), 0, 1), said.labels == shown["label"]
+    )
+    bins = {
+        "counts": found.counts.tolist(),
+        "confidence": [None if np.isnan(each) else float(each) for each in found.confidence],
+        "accuracy": [None if np.isnan(each) else float(each) for each in found.accuracy],
+    }
+    return {
+        "routing": name,
+        "loss": chosen.training.loss.kind,
+        **trained.metrics,
+        **tested,
+        "expected_calibration_error": found.error,
+        "calibration": bins,
+    }
+
+
+def _cost(config: Config, chosen: dict[str, Settings], folder: Path) -> Metrics:
+    del folder
+    return {"batch_size": config.batch_size, "steps": step_cost.measure(chosen, config.rounds)}
+
+
+def _routings(results: Results) -> dict[str, dict[int, Metrics]]:
+    """Metrics of the trainings by routing and seed, the lowest mean error first."""
+    found: dict[str, dict[int, Metrics]] = {}
+    for run, result in sorted(results.items(), key=lambda item: item[1]["seed"]):
+        if run != COST:
+            found.setdefault(result["metrics"]["routing"], {})[result["seed"]] = result["metrics"]
+    return dict(sorted(found.items(), key=lambda item: np.mean(_errors(item[1]))))
+
+
+def _errors(runs: dict[int, Metrics]) -> list[float]:
+    return [each["test_error"] for each in runs.values()]
+
+
+def _interval(runs: dict[int, Metrics]) -> tuple[float, float]:
+    """Over seeds, or Wilson's of the only one."""
+    low, high = (
+        mean_interval(_errors(runs))[1] or next(iter(runs.values()))["test_error_interval_95"]
+    )
+    return low, high
+
+
+def _steps(results: Results) -> dict[str, Metrics]:
+    """What a step costs, by routing."""
+    return results[COST]["metrics"]["steps"] if COST in results else {}
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """Errors, errors against the time of a step, and how right each is at what confidence."""
+    found, steps = _routings(results), _steps(results)
+    pictures = {}
+    if found:
+        pictures["errors"] = figures.errors(
+            [float(np.mean(_errors(runs))) for runs in found.values()],
+            [_interval(runs) for runs in found.values()],
+            list(found),
+        )
+        pictures["calibration"] = _calibration(found)
+    both = [name for name in found if name in steps]
+    if both:
+        pictures["error_by_time"] = _error_by_time(
+            {name: found[name] for name in both},
+            {name: 1e3 * steps[name]["step_seconds"] for name in both},
+        )
+    return pictures
+
+
+def _error_by_time(found: dict[str, dict[int, Metrics]], milliseconds: dict[str, float]) -> Figure:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    for number, (name, runs) in enumerate(sorted(found.items())):
+        mean, (low, high) = 100 * np.mean(_errors(runs)), _interval(runs)
+        axis.errorbar(
+            milliseconds[name],
+            mean,
+            yerr=np.clip([[mean - 100 * low], [100 * high - mean]], 0, None),
+            fmt=MARKERS[number % len(MARKERS)],
+            color=figures.COLORS[number % len(figures.COLORS)],
+            capsize=3,
+            label=name,
+        )
+    axis.set(xlabel="milliseconds of a training step", ylabel="test error (%)")
+    axis.margins(x=0.15)
+    axis.set_ylim(bottom=0)
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def _calibration(found: dict[str, dict[int, Metrics]]) -> Figure:
+    """The share that is right in each bin of confidence, all seeds together."""
+    bins = len(next(iter(next(iter(found.values())).values()))["calibration"]["counts"])
+    curves = {}
+    for name, runs in sorted(found.items()):
+        counts, right = np.zeros(bins), np.zeros(bins)
+        for each in runs.values():
+            own = np.array(each["calibration"]["counts"], float)
+            accuracy = np.array(each["calibration"]["accuracy"], float)
+            counts += own
+            right += np.where(own > 0, own * accuracy, 0)
+        enough = counts >= FEW
+        curves[name] = np.where(enough, right / np.where(enough, counts, 1), np.nan)
+    middles = (np.arange(bins) + 0.5) / bins
+    figure = figures.curves(
+        middles,
+        curves,
+        xlabel="largest activation",
+        ylabel=f"share that is right (bins of {FEW} and more)",
+    )
+    figure.axes[0].axline((0, 0), (1, 1), color=figures.GREY, linewidth=1)
+    return figure
+
+
+def lines(results: Results) -> list[Line]:
+    """Of the report: one for each routing, the lowest error first."""
+    found, steps = _routings(results), _steps(results)
+    lines = []
+    for name, runs in found.items():
+        calibration = np.mean([each["expected_calibration_error"] for each in runs.values()])
+        ours = f"{study.shares(_errors(runs))}; calibration error {calibration:.3f}"
+        if name in steps:
+            ours += (
+                f"; a step {1e3 * steps[name]['step_seconds']:.0f} ms with "
+                f"{steps[name]['temporaries_bytes'] / 2**20:.1f} MiB of temporaries"
+            )
+        loss = next(iter(runs.values()))["loss"].replace("_", " ")
+        why = NOTES.get(name, "") + _against_control(runs, found.get(CONTROL))
+        lines.append(Line(f"{name} ({loss})", "none", ours, why))
+    return lines
+
+
+def _against_control(runs: dict[int, Metrics], control: dict[int, Metrics] | None) -> str:
+    if control is None:
+        return ""
+    if runs is control:
+        return "the control: all couplings are the same"
+    both = [seed for seed in runs if seed in control]
+    if not both:
+        return ""
+    return told(paired([runs[seed] for seed in both], [control[seed] for seed in both]), CONTROL)
+
+
+if __name__ == "__main__":
+    use_huge_pages()
+    study.main("routing_shootout")

@@ -1,0 +1,58 @@
+"""Comparisons of two forms, against numbers worked out by hand."""
+
+import pytest
+
+from experiments import comparison
+from tests.experiments.made_up import result, wrong
+
+
+def runs(*errors):
+    return [result(seed, count)["metrics"] for seed, count in enumerate(errors)]
+
+
+def test_differences_over_seeds_have_students_interval():
+    # 10, 20 and 30 images of 1,000: mean 0.02, standard deviation 0.01, t quantile 4.3027.
+    found = comparison.paired(runs(30, 50, 70), runs(20, 30, 40))
+    assert found.difference == pytest.approx(0.02)
+    assert found.interval == pytest.approx((0.02 - 0.024841, 0.02 + 0.024841), abs=1e-6)
+    assert not found.differs
+    assert comparison.told(found, "that") == (
+        "not told apart from that: +2.00 points (-0.48 to +4.48); McNemar p < 0.05 in 3 of 3 seeds"
+    )
+
+
+def test_a_difference_that_all_seeds_agree_on_is_told():
+    found = comparison.paired(runs(10, 20, 30), runs(20, 31, 39))
+    assert found.differs
+    assert comparison.told(found, "that").startswith("fewer errors than that: -1.00 points (-1.2")
+    assert comparison.paired(runs(20, 31, 39), runs(10, 20, 30)).differs
+    turned = comparison.told(comparison.paired(runs(20, 31, 39), runs(10, 20, 30)), "that")
+    assert turned.startswith("more errors than that: +1.00")
+
+
+@pytest.mark.parametrize(("only_second", "p"), [(8, 0.0391), (4, 0.375)])
+def test_one_seed_has_mcnemars_test_alone(only_second, p):
+    # Only 1 image with the first and 8 or 4 with the second: two tails of (1 + 9) / 2^9, or
+    # (1 + 5) / 2^5.
+    first, second = wrong(1, first=500), wrong(only_second)
+    pair = [[comparison.of_wrong(each)] for each in (first, second)]
+    found = comparison.paired(*pair)
+    assert found.interval is None
+    assert found.p_values == pytest.approx([p], abs=1e-4)
+    assert found.differs == (p < 0.05)
+    assert "one seed, McNemar p = 0.0" in comparison.told(found, "x") or p > 0.05
+
+
+def test_forms_of_other_numbers_of_seeds_are_not_compared():
+    with pytest.raises(ValueError, match="2 runs of the first form and 1 of the second"):
+        comparison.paired(runs(1, 2), runs(1))
+    with pytest.raises(ValueError, match="expected as many of both, at least one"):
+        comparison.paired([], [])
+
+
+def test_what_is_wrong_as_a_result_says_it():
+    found = comparison.of_wrong(wrong(25, of=10_000))
+    assert found["test_error"] == 0.0025
+    assert (found["test_errors"], found["test_images"]) == (25, 10_000)
+    # Newcombe's formula by hand, as in the docstring of wilson_interval.
+    assert found["test_error_interval_95"] == pytest.approx((0.0017, 0.0037), abs=5e-5)
