@@ -87,24 +87,32 @@ def train(settings: Settings, dataset: data.Dataset, folder: Path) -> Trained:
     return Trained(run.Run(result.model, settings), result.history, metrics)
 
 
-def test(trained: run.Run, arrays: data.Arrays) -> tuple[dict[str, Any], Evaluation]:
+def test(
+    trained: run.Run, arrays: data.Arrays, *, reconstruct: bool = False
+) -> tuple[dict[str, Any], Evaluation]:
     """Test a network once.
 
     Args:
         trained: the network.
-        arrays: the test images.
+        arrays: the test images, each of one class or of several.
+        reconstruct: also keep the reconstructions.
 
     Returns:
         What a result says of it, and the evaluation: error, its 95 % Wilson interval, and which
         images were wrong, so that another network can be compared on the same ones.
     """
-    evaluation = trained.evaluate(arrays)
+    evaluation = trained.evaluate(arrays, reconstruct=reconstruct)
+    # Which classes an image shows has no order.
+    said, true = (
+        np.sort(labels.reshape(evaluation.total, -1))
+        for labels in (evaluation.prediction.labels, arrays["label"])
+    )
     return {
         "test_error": evaluation.error,
         "test_error_interval_95": evaluation.interval,
         "test_errors": evaluation.errors,
         "test_images": evaluation.total,
-        "wrong": packed(evaluation.prediction.labels != arrays["label"]),
+        "wrong": packed((said != true).any(1)),
     }, evaluation
 
 
