@@ -29,11 +29,11 @@ from matplotlib.figure import Figure
 
 from capsjax import data, figures
 from capsjax.__main__ import use_huge_pages
-from capsjax.analysis.statistics import mcnemar
 from capsjax.data.affnist import read_affnist
 from capsjax.data.archives import manual_dir
 from capsjax.models import affine_capsnet, baselines, capsnet, efficient_capsnet
 from capsjax.serial import to_json
+from capsjax.training.run import Run
 from capsjax.training.settings import Settings
 from experiments import factors, matching, study, training
 from experiments.study import Line, Results, Study
@@ -171,14 +171,13 @@ def run(config: Config, study: Study) -> None:
         match = {"epoch": epoch, "wanted": wanted, "validation_error": courses[name][epoch - 1]}
         folder = study.folder(_run("train", name))
         load = partial(matching.load, folder, epoch, settings)
-        for kind, test in ((SYNTHETIC, _synthetic), (REAL, _real)):
-            if kind == SYNTHETIC or _affnist():
-                study.run(
-                    _run(kind, name),
-                    partial(test, {"network": name, "set": kind, **match}, load, config),
-                    seed=config.seed,
-                    config={**match, "test_images": config.test_images, **to_json(settings)},
-                )
+        for kind in (SYNTHETIC, REAL) if _affnist() else (SYNTHETIC,):
+            study.run(
+                _run(kind, name),
+                partial(_test, {"network": name, "set": kind, **match}, load, config),
+                seed=config.seed,
+                config={**match, "test_images": config.test_images, **to_json(settings)},
+            )
 
 
 def _run(what: str, name: str) -> str:
@@ -190,28 +189,19 @@ def _train(name: str, settings: Settings, until: float | None, folder: Path) -> 
     return {"network": name, **metrics}
 
 
-def _synthetic(
-    told: dict[str, Any], load: Callable[[], Any], config: Config, folder: Path
+def _test(
+    told: dict[str, Any], load: Callable[[], Run], config: Config, folder: Path
 ) -> dict[str, Any]:
-    """Of digits that are moved only, as in training, and of those that are transformed."""
     del folder
-    network = load()
-    moved, _ = training.test(network, _some("translated_mnist", config))
-    arrays = _some("affine_mnist", config)
+    path, network = _affnist(), load()
+    if told["set"] == REAL and path is not None:
+        return {**told, **training.test(network, _first(read_affnist(path), config))[0]}
+    arrays = _first(data.load("affine_mnist", "test"), config)
     metrics, _ = training.test(network, arrays)
-    wrong = training.wrong_images(metrics)
-    by = factors.count(arrays["parameters"], wrong)
+    by = factors.count(arrays["parameters"], training.wrong_images(metrics))
+    # Digits that are moved only, as in training.
+    moved, _ = training.test(network, _first(data.load("translated_mnist", "test"), config))
     return {**told, **metrics, "moved_error": moved["test_error"], "by": by}
-
-
-def _real(
-    told: dict[str, Any], load: Callable[[], Any], config: Config, folder: Path
-) -> dict[str, Any]:
-    del folder
-    path = _affnist()
-    assert path is not None
-    arrays = {key: value[: config.test_images] for key, value in read_affnist(path).items()}
-    return {**told, **training.test(load(), arrays)[0]}
 
 
 def _affnist() -> Path | None:
@@ -221,8 +211,7 @@ def _affnist() -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def _some(name: str, config: Config) -> data.Arrays:
-    arrays = data.load(name, "test")
+def _first(arrays: data.Arrays, config: Config) -> data.Arrays:
     return {key: value[: config.test_images] for key, value in arrays.items()}
 
 
@@ -282,7 +271,7 @@ def lines(results: Results) -> list[Line]:
                     PUBLISHED[name],
                     f"{ours}, one seed, matched at {study.share(1 - metrics['validation_error'])} "
                     f"of held-out images (epoch {metrics['epoch']})",
-                    "; ".join(each for each in why if each),
+                    "; ".join(filter(None, why)),
                 )
             )
     return found
@@ -294,15 +283,7 @@ def _size(name: str, results: Results) -> str:
 
 
 def _against(name: str, tests: dict[str, dict[str, Any]]) -> str:
-    """Whether a network and the CNN differ on the same images."""
-    if name == CNN or CNN not in tests:
-        return ""
-    test = mcnemar(*(training.wrong_images(tests[each]) for each in (name, CNN)))
-    told = "differs from" if test.p_value < 0.05 else "not told apart from"
-    return (
-        f"{told} the CNN (only this wrong {test.only_first}, only that {test.only_second}; "
-        f"p = {test.p_value:.2g})"
-    )
+    return training.compared(name, CNN, tests) if CNN in tests and name != CNN else ""
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ a day).
     python -m experiments.sabour17_multimnist --preset laptop
 """
 
-import base64
-import zlib
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,21 +31,17 @@ from matplotlib.figure import Figure
 
 from capsjax import data, figures
 from capsjax.__main__ import use_huge_pages
-from capsjax.analysis.statistics import mcnemar
-from capsjax.data import made, translated_mnist
+from capsjax.data import made, multi_mnist, translated_mnist
 from capsjax.models import baselines, capsnet, efficient_capsnet
 from capsjax.serial import to_json
-from capsjax.training.evaluation import Evaluation
 from capsjax.training.settings import Settings
-from experiments import study, training
+from experiments import separation, study, training
 from experiments.study import Line, Results, Study
 
 CAPSULES, CNN = "capsules", "CNN"
 PAIRS, SINGLES = "pairs", "single digits"
 # Of both digits, by the paper; of each by Mazzia.
 PUBLISHED = {CAPSULES: 0.052, CNN: 0.081}
-# Shades of a kept picture: enough to look at, few enough for a small file.
-_SHADES = 15
 
 
 @dataclass(frozen=True)
@@ -147,97 +142,29 @@ def _dataset(seen: str) -> data.Dataset:
     """Pairs, or single digits that are moved as far on as large a canvas."""
     if seen == PAIRS:
         return data.find("multi_mnist")
-    config = made.multi().made.config
-    return made.translated(translated_mnist.Config(shift=config.shift, pad=config.pad))
+    shift, pad = multi_mnist.PAPER.shift, multi_mnist.PAPER.pad
+    return made.translated(translated_mnist.Config(shift=shift, pad=pad))
 
 
 def _one(seen: str, name: str, chosen: Settings, config: Config, folder: Path) -> dict[str, Any]:
     trained = training.train(chosen, _dataset(seen), folder)
-    told = {"network": name, "seen": seen, **trained.metrics}
+    told, start = {"network": name, "seen": seen, **trained.metrics}, time.monotonic()
     if seen == SINGLES:
         single, _ = training.test(trained.run, _some(_dataset(seen), config))
         told |= {"single_error": single["test_error"]}
     arrays = _some(_dataset(PAIRS), config)
     tested, evaluation = training.test(trained.run, arrays, reconstruct=True)
     told |= {**tested, "digit_error": evaluation.digit_error}
-    if evaluation.prediction.reconstructions is not None:
-        told |= {"squared_errors": squared_errors(evaluation, arrays)}
-        told |= {"shown": _kept(evaluation, arrays, config.shown)}
-    return told
+    prediction = evaluation.prediction
+    if prediction.reconstructions is not None:
+        told["squared_errors"] = separation.squared_errors(prediction, arrays)
+        told["shown"] = separation.kept(prediction, arrays, config.shown)
+    seconds = trained.metrics["training_seconds"] + time.monotonic() - start
+    return {**told, "seconds": seconds}
 
 
 def _some(dataset: data.Dataset, config: Config) -> data.Arrays:
     return {key: value[: config.test_images] for key, value in dataset.load("test").items()}
-
-
-def squared_errors(evaluation: Evaluation, arrays: data.Arrays) -> dict[str, Any]:
-    """How near the reconstruction of a digit that was found is to it: mean squared errors.
-
-    Args:
-        evaluation: of two digits each, with reconstructions.
-        arrays: the pictures, their labels and their sources.
-
-    Returns:
-        Of pixels in [0, 1], for "reconstruction", "other" digit of the picture in its place,
-        "picture" (the whole of it) and "blank"; and the first "by_class", None where a class was
-        never found.
-    """
-    sums: dict[str, float] = dict.fromkeys(("reconstruction", "other", "picture", "blank"), 0.0)
-    totals, counts = np.zeros((2, 10))
-    for image, place, slot in _found(evaluation, arrays):
-        own = arrays["sources"][image, place] / 255
-        drawn = _drawn(evaluation)[image, slot]
-        compared = {
-            "reconstruction": drawn,
-            "other": arrays["sources"][image, 1 - place] / 255,
-            "picture": arrays["image"][image] / 255,
-            "blank": 0.0,
-        }
-        for name, picture in compared.items():
-            error = float(np.mean((picture - own) ** 2))
-            sums[name] += error
-            if name == "reconstruction":
-                label = arrays["label"][image, place]
-                totals[label] += error
-                counts[label] += 1
-    found = max(1.0, counts.sum())
-    by_class = [total / count if count else None for total, count in zip(totals, counts)]
-    return {**{name: total / found for name, total in sums.items()}, "by_class": by_class}
-
-
-def _found(evaluation: Evaluation, arrays: data.Arrays) -> list[tuple[int, int, int]]:
-    """Picture, place among its labels, and place among what was said, of every digit found."""
-    same = arrays["label"][:, :, None] == evaluation.prediction.labels[:, None, :]
-    return [tuple(map(int, where)) for where in np.argwhere(same)]  # type: ignore[misc]
-
-
-def _drawn(evaluation: Evaluation) -> np.ndarray:
-    drawn = evaluation.prediction.reconstructions
-    assert drawn is not None
-    return drawn
-
-
-def _kept(evaluation: Evaluation, arrays: data.Arrays, count: int) -> dict[str, Any]:
-    """The first pictures as text, in few shades: both sources, and what was drawn of each.
-
-    Where a digit was not found, what was drawn of the class said in its place.
-    """
-    said, labels = evaluation.prediction.labels[:count], arrays["label"][:count]
-    # A digit that was found is beside its own reconstruction; the order of others is free.
-    swap = (labels[:, 0] == said[:, 1]) | (labels[:, 1] == said[:, 0])
-    order = np.where(swap[:, None], [1, 0], [0, 1])
-    said = np.take_along_axis(said, order, 1)
-    drawn = np.stack([_drawn(evaluation)[n, order[n]] for n in range(len(order))])
-    pictures = np.stack([arrays["sources"][: len(drawn)] / 255, drawn], 2)
-    shades = np.round(_SHADES * pictures).astype(np.uint8)
-    errors = np.square(pictures[:, :, 0] - pictures[:, :, 1]).mean((2, 3, 4))
-    return {
-        "labels": labels.tolist(),
-        "said": said.tolist(),
-        "squared_errors": errors.round(5).tolist(),
-        "shape": list(shades.shape),
-        "shades": base64.b64encode(zlib.compress(shades.tobytes(), 9)).decode(),
-    }
 
 
 def _of(results: Results, seen: str) -> dict[str, dict[str, Any]]:
@@ -254,6 +181,8 @@ def draw(results: Results) -> dict[str, Figure]:
         for seen in (PAIRS, SINGLES)
         for name, metrics in _of(results, seen).items()
     }
+    if not runs:
+        return {}
     pictures = {
         "errors": figures.errors(
             [each["test_error"] for each in runs.values()],
@@ -273,27 +202,10 @@ def draw(results: Results) -> dict[str, Figure]:
             ylabel="validation error, both digits (%)",
         )
     for seen in (PAIRS, SINGLES):
-        shown = _of(results, seen).get(CAPSULES, {}).get("shown")
-        if shown:
-            pictures[f"reconstructions_{seen}".replace(" ", "_")] = _sheet(shown, seen)
+        if shown := _of(results, seen).get(CAPSULES, {}).get("shown"):
+            name = f"reconstructions_{seen}".replace(" ", "_")
+            pictures[name] = separation.sheet(shown, f"Test pictures, trained on {seen}")
     return pictures
-
-
-def _sheet(shown: dict[str, Any], seen: str) -> Figure:
-    """Five images of each picture: itself, then twice a source and its reconstruction."""
-    shades = np.frombuffer(zlib.decompress(base64.b64decode(shown["shades"])), np.uint8)
-    pictures = (shades.reshape(shown["shape"]) * (255 // _SHADES)).astype(np.uint8)
-    images, captions = [], []
-    rows = zip(pictures, shown["labels"], shown["said"], shown["squared_errors"], strict=True)
-    for picture, labels, said, errors in rows:
-        whole = np.minimum(picture[:, 0].astype(int).sum(0), 255).astype(np.uint8)
-        images += [whole, *picture.reshape(4, *whole.shape)]
-        captions.append(f"{labels[0]} and {labels[1]}\n")
-        for label, name, error in zip(labels, said, errors, strict=True):
-            captions += [f"source: {label}\n", f"drawn as {name}\nMSE {error:.4f}"]
-    return figures.contact_sheet(
-        np.stack(images), captions, title=f"Test pictures, network trained on {seen}"
-    )
 
 
 def lines(results: Results) -> list[Line]:
@@ -302,13 +214,13 @@ def lines(results: Results) -> list[Line]:
     pairs, singles = _of(results, PAIRS), _of(results, SINGLES)
     for name, metrics in pairs.items():
         where = f"{name} of {metrics['parameters']:,} parameters"
-        short = f"{metrics['epochs']} epochs of 55,000 pairs in place of 60 million pairs"
+        made_of = f"{metrics['epochs'] * 0.055:.2f} million pictures in training, there 60 million"
         found += [
             Line(
                 f"{where}, not both digits named",
                 study.share(PUBLISHED[name]) + (" (reported)" if name == CNN else ""),
                 _exact(metrics),
-                f"{_against(name, pairs)}{short}",
+                _told(_against(name, pairs), made_of),
             ),
             Line(
                 f"{where}, each digit by itself",
@@ -319,7 +231,7 @@ def lines(results: Results) -> list[Line]:
         ]
     for seen, by_name in ((PAIRS, pairs), (SINGLES, singles)):
         errors = by_name.get(CAPSULES, {}).get("squared_errors")
-        if errors:
+        if errors and errors["reconstruction"] is not None:
             found.append(
                 Line(
                     f"each digit reconstructed, trained on {seen}: mean squared error",
@@ -335,28 +247,27 @@ def lines(results: Results) -> list[Line]:
                 f"{name} trained on single digits, tested on two: not both named",
                 "not given",
                 _exact(metrics),
-                f"{_against(name, singles)}{study.share(metrics['single_error'])} error on single "
-                f"digits, {study.share(metrics['digit_error'])} of each of two; guessing two "
-                "classes would be 97.78 %",
+                _told(
+                    _against(name, singles),
+                    f"{study.share(metrics['single_error'])} error on single digits",
+                    f"{study.share(metrics['digit_error'])} of each of two",
+                    "guessing has 97.78 %",
+                ),
             )
         )
     return found
 
 
+def _against(name: str, networks: dict[str, dict[str, Any]]) -> str:
+    return training.compared(name, CNN, networks) if CNN in networks and name != CNN else ""
+
+
+def _told(*parts: str) -> str:
+    return "; ".join(filter(None, parts))
+
+
 def _exact(metrics: dict[str, Any]) -> str:
     return f"{study.share(metrics['test_error'], metrics['test_error_interval_95'])}, one seed"
-
-
-def _against(name: str, networks: dict[str, dict[str, Any]]) -> str:
-    """Whether a network and the CNN differ on the same pictures."""
-    if name == CNN or CNN not in networks:
-        return ""
-    test = mcnemar(*(training.wrong_images(networks[each]) for each in (name, CNN)))
-    told = "differs from" if test.p_value < 0.05 else "not told apart from"
-    return (
-        f"{told} the CNN (only this wrong {test.only_first}, only that {test.only_second}; "
-        f"p = {test.p_value:.2g}); "
-    )
 
 
 if __name__ == "__main__":

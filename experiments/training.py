@@ -4,12 +4,14 @@ import base64
 import sys
 import time
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from capsjax import data, models
+from capsjax.analysis.statistics import mcnemar
 from capsjax.models import count_parameters
 from capsjax.training import losses, run
 from capsjax.training.config import Config
@@ -145,3 +147,19 @@ def wrong_images(metrics: dict[str, Any]) -> np.ndarray:
     """Which test images a result has wrong, bool ``[N]``."""
     bits = np.frombuffer(zlib.decompress(base64.b64decode(metrics["wrong"])), np.uint8)
     return np.unpackbits(bits, count=metrics["test_images"]).astype(bool)
+
+
+def compared(name: str, other: str, results: Mapping[str, dict[str, Any]]) -> str:
+    """Whether two networks differ on the same images, in words.
+
+    Args:
+        name: of the one.
+        other: of the one that it is compared with.
+        results: metrics of both by their names.
+    """
+    test = mcnemar(*(wrong_images(results[each]) for each in (name, other)))
+    told = "differs from" if test.p_value < 0.05 else "not told apart from"
+    return (
+        f"{told} {other} (wrong with this only {test.only_first}, with that only "
+        f"{test.only_second}; McNemar's p = {test.p_value:.2g})"
+    )
