@@ -79,9 +79,7 @@ class Config:
         (
             CNN,
             "efficient_cnn",
-            replace(
-                baselines.EFFICIENT, features=(32, 64, 64, 128, 64), strides=(1, 1, 2, 2, 1)
-            ),
+            replace(baselines.EFFICIENT, features=(32, 64, 64, 128, 64), strides=(1, 1, 2, 2, 1)),
         ),
     )
     epochs: int = 10

@@ -90,7 +90,10 @@ def train(settings: Settings, dataset: data.Dataset, folder: Path) -> Trained:
 
 
 def test(
-    trained: run.Run, arrays: data.Arrays, *, reconstruct: bool = False
+    trained: run.Run,
+    arrays: data.Arrays,
+    *,
+    reconstruct: bool = False,  # noqa: PT028 - no test of pytest
 ) -> tuple[dict[str, Any], Evaluation]:
     """Test a network once.
 

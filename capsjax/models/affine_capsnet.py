@@ -43,7 +43,6 @@ from capsjax.ops.convolution import Padding
 from capsjax.routing import algorithm_of, uniform
 from capsjax.types import Capsules, Routed
 
-
 # Of the stem, as in efficient_capsnet.
 _EPSILON, _MOMENTUM = 1e-3, 0.99
 
@@ -163,9 +162,7 @@ class Network(network.Network):
         feature_shape = output_shape(self.convolution, shape)[0]
         height, width, types = output_shape(self.primary, feature_shape)[1]
         # One type of capsules at every place, where all share: types are then so many more places.
-        grid = (
-            (height, width, types) if config.share == "positions" else (height, width * types, 1)
-        )
+        grid = (height, width, types) if config.share == "positions" else (height, width * types, 1)
         children, sharing = height * width * types, height * width * types // grid[2]
         self.classes = ClassCapsules(
             grid,

@@ -29,7 +29,7 @@ def test_images_and_errors_are_counted_in_the_bins_of_every_factor():
 
 def test_accuracy_has_wilson_s_interval_and_no_value_without_images():
     rows = factors.accuracy({"images": [100, 0], "errors": [10, 0]})
-    # By hand: centre (0.1 + 1.92 / 100) / 1.0384, half width 1.96 / 1.0384 * sqrt(0.0009 + 0.000096)
+    # By hand: centre (0.1 + 0.0192) / 1.0384, half width 1.96 / 1.0384 * sqrt(0.0009 + 0.000096).
     np.testing.assert_allclose(rows[0], [90, 82.56, 94.48], atol=0.01)
     assert np.isnan(rows[1]).all()
 

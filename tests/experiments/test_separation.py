@@ -67,7 +67,7 @@ def test_kept_pictures_stand_beside_what_was_drawn_of_their_class():
     figure = separation.sheet(kept, "title")
     shown = [axis for axis in figure.axes if axis.images]
     assert len(shown) == 20
-    pictures = [axis.images[0].get_array()[..., 0] for axis in shown[:5]]
+    pictures = [axis.images[0].get_array() for axis in shown[:5]]
     expected = [
         arrays["image"][0] / 255,
         arrays["sources"][0, 0] / 255,
