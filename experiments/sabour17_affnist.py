@@ -192,6 +192,7 @@ def _test(
 ) -> dict[str, Any]:
     del folder
     path, network = _affnist(), load()
+    told = {**told, "encoder_parameters": training.encoder_parameters(network.model)}
     if told["set"] == REAL and path is not None:
         return {**told, **training.test(network, _first(read_affnist(path), config))[0]}
     arrays = _first(data.load("affine_mnist", "test"), config)
@@ -265,7 +266,8 @@ def lines(results: Results) -> list[Line]:
                 why.append(factors.ends(metrics["by"]))
             found.append(
                 Line(
-                    f"{name} of {_size(name, results)}, accuracy on {NAMES[kind]}",
+                    f"{name} of {metrics['encoder_parameters']:,} parameters, accuracy on "
+                    f"{NAMES[kind]}",
                     PUBLISHED[name],
                     f"{ours}, one seed, matched at {study.share(1 - metrics['validation_error'])} "
                     f"of held-out images (epoch {metrics['epoch']})",
@@ -273,11 +275,6 @@ def lines(results: Results) -> list[Line]:
                 )
             )
     return found
-
-
-def _size(name: str, results: Results) -> str:
-    trained = results.get(_run("train", name))
-    return f"{trained['metrics']['parameters']:,} parameters" if trained else "unknown size"
 
 
 def _against(name: str, tests: dict[str, dict[str, Any]]) -> str:

@@ -146,7 +146,14 @@ def _dataset(seen: str) -> data.Dataset:
 
 def _one(seen: str, name: str, chosen: Settings, config: Config, folder: Path) -> dict[str, Any]:
     trained = training.train(chosen, _dataset(seen), folder)
-    told, start = {"network": name, "seen": seen, **trained.metrics}, time.monotonic()
+    start = time.monotonic()
+    told = {
+        "network": name,
+        "seen": seen,
+        **trained.metrics,
+        "encoder_parameters": training.encoder_parameters(trained.run.model),
+        "pictures": trained.metrics["steps"] * config.batch_size,
+    }
     if seen == SINGLES:
         single, _ = training.test(trained.run, _some(_dataset(seen), config))
         told |= {"single_error": single["test_error"]}
@@ -211,8 +218,8 @@ def lines(results: Results) -> list[Line]:
     found = []
     pairs, singles = _of(results, PAIRS), _of(results, SINGLES)
     for name, metrics in pairs.items():
-        where = f"{name} of {metrics['parameters']:,} parameters"
-        made_of = f"{metrics['epochs'] * 0.055:.2f} million pictures in training, there 60 million"
+        where = f"{name} of {metrics['encoder_parameters']:,} parameters"
+        made_of = f"{metrics['pictures']:,} pictures in training, there 60 million"
         found += [
             Line(
                 f"{where}, not both digits named",

@@ -141,6 +141,12 @@ def train_and_test(
     return {**trained.metrics, **tested, "seconds": seconds}, trained, evaluation
 
 
+def encoder_parameters(network: Any) -> int:
+    """Number of trainable parameters of a network without its decoder."""
+    decoder = network.decoder
+    return count_parameters(network) - (0 if decoder is None else count_parameters(decoder))
+
+
 def packed(wrong: np.ndarray) -> str:
     """Which images are wrong, bool ``[N]``, as a short text; ``wrong_images`` reads it."""
     return base64.b64encode(zlib.compress(np.packbits(wrong).tobytes())).decode()
