@@ -30,7 +30,7 @@ class Match(NamedTuple):
     epochs: dict[str, int]
 
 
-def match(errors: Mapping[str, Sequence[float]]) -> Match:
+def match(errors: Mapping[str, Sequence[float]], *, least: float = 0.0) -> Match:
     """The epoch of each network whose held-out error is nearest to one that all reach.
 
     That is the least error of the network whose least error is largest. Of epochs that are equally
@@ -38,6 +38,7 @@ def match(errors: Mapping[str, Sequence[float]]) -> Match:
 
     Args:
         errors: of every network, the held-out error after each epoch.
+        least: match at this error where all of them reach a lower one.
 
     Returns:
         The error and the epochs.
@@ -48,10 +49,12 @@ def match(errors: Mapping[str, Sequence[float]]) -> Match:
     Example:
         >>> match({"quick": [0.5, 0.22, 0.1], "slow": [0.6, 0.4, 0.25]})
         Match(error=0.25, epochs={'quick': 2, 'slow': 3})
+        >>> match({"quick": [0.5, 0.22, 0.1], "slow": [0.6, 0.4, 0.25]}, least=0.45)
+        Match(error=0.45, epochs={'quick': 1, 'slow': 2})
     """
     if not errors or not all(map(len, errors.values())):
         raise ValueError(f"errors are {dict(errors)}, expected some of every network")
-    reached = max(map(min, errors.values()))
+    reached = max(least, *map(min, errors.values()))
     nearest = {
         name: 1 + int(np.argmin(np.abs(np.subtract(values, reached))))
         for name, values in errors.items()

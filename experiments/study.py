@@ -31,6 +31,8 @@ NAMES = (
     "mazzia21_mnist",
     "sabour17_mnist",
     "hinton18_viewpoint",
+    "sabour17_affnist",
+    "sabour17_multimnist",
     "data_efficiency",
     "routing_iterations",
     "routing_shootout",
@@ -138,6 +140,10 @@ class Study:
         self.found[run] = written = json.loads(path.read_text())
         self.ended()
         return written["metrics"]
+
+    def kept(self, run: str) -> bool:
+        """Whether a run has a result."""
+        return (self.folder_of_results / f"{run}.json").exists()
 
     @property
     def folder_of_results(self) -> Path:

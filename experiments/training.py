@@ -4,12 +4,14 @@ import base64
 import sys
 import time
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from capsjax import data, models
+from capsjax.analysis.statistics import mcnemar
 from capsjax.models import count_parameters
 from capsjax.serial import to_json
 from capsjax.training import loop, losses, run
@@ -96,24 +98,35 @@ def train(
     return Trained(run.Run(result.model, settings), result.history, metrics)
 
 
-def test(trained: run.Run, arrays: data.Arrays) -> tuple[dict[str, Any], Evaluation]:
+def test(
+    trained: run.Run,
+    arrays: data.Arrays,
+    *,
+    reconstruct: bool = False,  # noqa: PT028 - no test of pytest
+) -> tuple[dict[str, Any], Evaluation]:
     """Test a network once.
 
     Args:
         trained: the network.
-        arrays: the test images.
+        arrays: the test images, each of one class or of several.
+        reconstruct: also keep the reconstructions.
 
     Returns:
         What a result says of it, and the evaluation: error, its 95 % Wilson interval, and which
         images were wrong, so that another network can be compared on the same ones.
     """
-    evaluation = trained.evaluate(arrays)
+    evaluation = trained.evaluate(arrays, reconstruct=reconstruct)
+    # Which classes an image shows has no order.
+    said, true = (
+        np.sort(labels.reshape(evaluation.total, -1))
+        for labels in (evaluation.prediction.labels, arrays["label"])
+    )
     return {
         "test_error": evaluation.error,
         "test_error_interval_95": evaluation.interval,
         "test_errors": evaluation.errors,
         "test_images": evaluation.total,
-        "wrong": packed(evaluation.prediction.labels != arrays["label"]),
+        "wrong": packed((said != true).any(1)),
     }, evaluation
 
 
@@ -148,6 +161,12 @@ def first(arrays: data.Arrays, count: int | None) -> data.Arrays:
     return {name: array[:count] for name, array in arrays.items()}
 
 
+def encoder_parameters(network: Any) -> int:
+    """Number of trainable parameters of a network without its decoder."""
+    decoder = network.decoder
+    return count_parameters(network) - (0 if decoder is None else count_parameters(decoder))
+
+
 def packed(wrong: np.ndarray) -> str:
     """Which images are wrong, bool ``[N]``, as a short text; ``wrong_images`` reads it."""
     return base64.b64encode(zlib.compress(np.packbits(wrong).tobytes())).decode()
@@ -157,3 +176,19 @@ def wrong_images(metrics: dict[str, Any]) -> np.ndarray:
     """Which test images a result has wrong, bool ``[N]``."""
     bits = np.frombuffer(zlib.decompress(base64.b64decode(metrics["wrong"])), np.uint8)
     return np.unpackbits(bits, count=metrics["test_images"]).astype(bool)
+
+
+def compared(name: str, other: str, results: Mapping[str, dict[str, Any]]) -> str:
+    """Whether two networks differ on the same images, in words.
+
+    Args:
+        name: of the one.
+        other: of the one that it is compared with.
+        results: metrics of both by their names.
+    """
+    test = mcnemar(*(wrong_images(results[each]) for each in (name, other)))
+    told = "differs from" if test.p_value < 0.05 else "not told apart from"
+    return (
+        f"{told} {other} (wrong with this only {test.only_first}, with that only "
+        f"{test.only_second}; McNemar's p = {test.p_value:.2g})"
+    )

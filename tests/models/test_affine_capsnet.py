@@ -66,6 +66,33 @@ def test_class_capsules_are_the_squashed_sum_of_children_through_shared_matrices
     np.testing.assert_allclose(output.routed[0].coefficients, np.full((2, 5, 36), 0.2))
 
 
+def test_a_stem_comes_before_all_else() -> None:
+    config = replace(CONFIG, share="positions", decoder=False)
+    network = create(replace(config, stem=((6, 3, 2), (4, 2, 1))), image_shape=(20, 23, 2))
+    images = jax.random.uniform(jax.random.key(0), (3, 20, 23, 2))
+    x = images
+    for convolution, stride in zip(network.stem, (2, 1), strict=True):
+        kernel, bias = convolution.kernel[...], convolution.bias[...]
+        axes = ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "VALID", dimension_numbers=axes
+        )
+        x = np.maximum(x + bias[None, None, None], 0)
+        # In training a normalisation has the statistics of the batch.
+        x = (x - x.mean((0, 1, 2), keepdims=True)) / np.sqrt(x.var((0, 1, 2), keepdims=True) + 1e-3)
+    assert x.shape == (3, 8, 10, 4)
+    plain = create(config, image_shape=(8, 10, 4))
+    for name in ("convolution", "primary", "classes"):
+        nnx.update(getattr(plain, name), nnx.state(getattr(network, name)))
+    expected = jax.jit(plain)(x).poses
+    found = nnx.jit(lambda network, images: network(images).poses)(network, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="map of 4x9 for a receptive field of 5x5"):
+        create(replace(config, stem=((6, 3, 2),)), image_shape=(9, 20, 2))
+    with pytest.raises(ValueError, match="map of 2x20 for a kernel of 3x3"):
+        create(replace(config, stem=((6, 3, 2),)), image_shape=(2, 20, 2))
+
+
 def test_another_routing_takes_all_children() -> None:
     network = create(routing=dynamic.Config())
     images = jax.random.uniform(jax.random.key(0), (2, *IMAGE))
@@ -84,6 +111,8 @@ def test_another_routing_takes_all_children() -> None:
         ({"primary_dim": 0}, "primary_dim is 0"),
         ({"decoder_widths": (0,)}, "decoder_widths are"),
         ({"routing": 3}, "routing is 3"),
+        ({"stem": ((4, 3),)}, r"stem is \(\(4, 3\),\), expected features, kernel size and stride"),
+        ({"stem": ((4, 3, 0),)}, r"stem is \(\(4, 3, 0\),\)"),
     ],
 )
 def test_choices_that_cannot_be_are_refused(options: dict[str, Any], said: str) -> None:
