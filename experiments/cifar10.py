@@ -12,8 +12,8 @@ Networks differ only if McNemar's test on the same test images says so.
 Images: CIFAR-10 as prepared (``capsjax datasets prepare cifar10``); where it is not, the part of it
 in ``CAPSJAX_MANUAL_DIR/cifar10``: ``test.npz`` and ``train_*.npz``, each with ``blob`` (images
 without loss, one after another), ``offsets``, ``label`` and ``sha256`` of the pixels.
-Expected: far above the claim, as few images and a small network make it; 25 to 45 %.
-Time: on 2 cores 7 minutes a network, 20 in all; on a GPU 2 in all (``full``: days).
+Expected: far above the claim, with few images, a small network and few steps.
+Time: on 2 cores about 6 minutes a network, 20 in all; on a GPU 2 in all (``full``: days).
 
     python -m experiments.cifar10 --preset laptop
 """
@@ -76,7 +76,7 @@ class Config:
     recipe: str | None = "cifar10_sabour"
     forms: tuple[str, ...] = (DYNAMIC, ATTENTION, CNN)
     seeds: tuple[int, ...] = (0,)
-    epochs: int = 20
+    epochs: int = 16
     batch_size: int = 64
     limit: int | None = 18_000
     validation: int = 2000

@@ -28,9 +28,7 @@ class TypeNorm(nnx.Module):
     Source: Ribeiro, Leontidis and Kollias 2020, section 4, and their code.
     """
 
-    def __init__(
-        self, types: int, *, affine: bool = False, epsilon: float = 1e-5, rngs: nnx.Rngs
-    ):
+    def __init__(self, types: int, *, affine: bool = False, epsilon: float = 1e-5, rngs: nnx.Rngs):
         self.norm = BatchNorm(
             types,
             momentum=0.9,
