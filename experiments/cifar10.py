@@ -67,6 +67,7 @@ class Config:
         batch_size: of a step.
         limit: on so many training images; None is all but the validation images.
         validation: so many training images choose the epoch.
+        tested: on so many test images; None is all.
         capsules: the small network's choices, but for its routing.
         cnn: those of the CNN.
         published: those of the published network.
@@ -80,6 +81,7 @@ class Config:
     batch_size: int = 64
     limit: int | None = 18_000
     validation: int = 2000
+    tested: int | None = None
     capsules: efficient_capsnet.Config = CAPSULES
     cnn: baselines.Config = CONVOLUTIONS
     published: capsnet.Config = capsnet.CIFAR10
@@ -94,6 +96,7 @@ PRESETS = {
         batch_size=16,
         limit=32,
         validation=16,
+        tested=100,
         capsules=replace(CAPSULES, features=(4, 4, 4, 8)),
         cnn=replace(CONVOLUTIONS, features=(4, 4, 4, 8, 8)),
     ),
@@ -119,7 +122,7 @@ def run(config: Config, study: Study) -> None:
             done.append(
                 study.run(
                     _name(form, seed),
-                    partial(_one, form, chosen, dataset),
+                    partial(_one, form, chosen, dataset, config.tested),
                     seed=seed,
                     config=to_json(chosen),
                 )
@@ -128,7 +131,7 @@ def run(config: Config, study: Study) -> None:
             folders = [study.folder(_name(form, seed)) for seed in config.seeds]
             study.run(
                 f"{form.replace(' ', '-')}-together",
-                partial(_together, form, folders, dataset),
+                partial(_together, form, folders, dataset, config.tested),
                 seed=config.seeds[0],
                 config={"form": form, "seeds": config.seeds},
             )
@@ -167,8 +170,10 @@ def _settings(config: Config, dataset: data.Dataset, form: str, seed: int) -> Se
     )
 
 
-def _one(form: str, chosen: Settings, dataset: data.Dataset, folder: Path) -> dict[str, Any]:
-    metrics, _, evaluation = training.train_and_test(chosen, dataset, folder)
+def _one(
+    form: str, chosen: Settings, dataset: data.Dataset, tested: int | None, folder: Path
+) -> dict[str, Any]:
+    metrics, _, evaluation = training.train_and_test(chosen, dataset, folder, limit=tested)
     np.save(folder / "activations.npy", evaluation.prediction.activations)
     there, options = dataset.sizes["train"], chosen.training
     rest = there - options.validation
@@ -181,11 +186,21 @@ def _one(form: str, chosen: Settings, dataset: data.Dataset, folder: Path) -> di
 
 
 def _together(
-    form: str, folders: list[Path], dataset: data.Dataset, folder: Path
+    form: str,
+    folders: list[Path],
+    dataset: data.Dataset,
+    tested: int | None,
+    folder: Path,
 ) -> dict[str, Any]:
     """Of what each network said of the test images, when it was tested."""
     del folder
-    labels = dataset.load("test")["label"]
+    missing = [each for each in folders if not (each / "activations.npy").exists()]
+    if missing:
+        raise ValueError(
+            f"{missing[0]} holds no activations.npy, what that network said of the test images: give "
+            "the --workdir in which the seeds were trained, or remove their results and train anew"
+        )
+    labels = dataset.load("test")["label"][:tested]
     total = sum(np.load(each / "activations.npy") for each in folders)
     wrong = total.argmax(1) != labels
     errors = int(wrong.sum())

@@ -94,6 +94,7 @@ class Config:
         limit: on so many training images; None is all but the validation images.
         validation: so many training images choose the epoch.
         looked_at: so many of these, the last ones, show coefficients and dead capsules.
+        tested: on so many test images; None is all.
         model: the network's choices, but for what the forms change.
     """
 
@@ -106,6 +107,7 @@ class Config:
     limit: int | None = 40_000
     validation: int = 5000
     looked_at: int = 1000
+    tested: int | None = None
     model: capsnet.Config = capsnet.Config(features=64, primary_types=8, decoder=False)
 
 
@@ -119,6 +121,7 @@ PRESETS = {
         limit=32,
         validation=16,
         looked_at=16,
+        tested=100,
         model=capsnet.Config(
             features=2, kernel_size=11, primary_types=1, class_dim=4, decoder=False
         ),
@@ -142,7 +145,7 @@ def run(config: Config, study: Study) -> None:
             chosen = _settings(config, FORMS[name], seed)
             study.run(
                 f"{name.replace(',', '').replace(' ', '-')}-seed-{seed}",
-                partial(_one, name, chosen, config.looked_at),
+                partial(_one, name, chosen, config.looked_at, config.tested),
                 seed=seed,
                 config={**to_json(chosen), "looked_at": config.looked_at},
             )
@@ -170,9 +173,11 @@ def _settings(config: Config, form: Form, seed: int) -> Settings:
     )
 
 
-def _one(name: str, chosen: Settings, count: int, folder: Path) -> dict[str, Any]:
+def _one(
+    name: str, chosen: Settings, count: int, tested: int | None, folder: Path
+) -> dict[str, Any]:
     dataset = data.find("mnist")
-    metrics, trained, _ = training.train_and_test(chosen, dataset, folder)
+    metrics, trained, _ = training.train_and_test(chosen, dataset, folder, limit=tested)
     held_out = dataset.load("train")["image"][-count:]
     return {
         "form": name,

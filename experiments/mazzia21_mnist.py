@@ -25,9 +25,9 @@ from matplotlib.figure import Figure
 
 from capsjax import data, figures
 from capsjax.__main__ import use_huge_pages
+from capsjax.analysis.statistics import wilson_interval
 from capsjax.models import efficient_capsnet
 from capsjax.serial import to_json
-from capsjax.training.metrics import wilson_interval
 from capsjax.training.settings import Settings
 from experiments import study, training
 from experiments.study import Line, Study
@@ -44,6 +44,7 @@ class Config:
         learning_rate: largest one; None is the schedule's own.
         limit: on so many training images; None is all but the validation images.
         validation: so many training images choose the epoch.
+        tested: on so many test images; None is all.
         model: the network's choices.
     """
 
@@ -53,6 +54,7 @@ class Config:
     learning_rate: float | None = None
     limit: int | None = None
     validation: int = 5000
+    tested: int | None = None
     model: efficient_capsnet.Config = efficient_capsnet.Config()
 
 
@@ -63,6 +65,7 @@ PRESETS = {
         batch_size=16,
         limit=32,
         validation=16,
+        tested=100,
         model=efficient_capsnet.Config(features=(4, 4, 4, 8), decoder_widths=(8,)),
     ),
     "laptop": Config(),
@@ -74,7 +77,9 @@ def run(config: Config, study: Study) -> None:
     """One network a seed, then all of them together."""
     dataset = data.find("mnist")
     done = [
-        study.run(f"seed-{seed}", partial(_one, chosen), seed=seed, config=to_json(chosen))
+        study.run(
+            f"seed-{seed}", partial(_one, chosen, config.tested), seed=seed, config=to_json(chosen)
+        )
         for seed in config.seeds
         for chosen in [_settings(config, dataset, seed)]
     ]
@@ -82,7 +87,7 @@ def run(config: Config, study: Study) -> None:
         folders = [study.folder(f"seed-{seed}") for seed in config.seeds]
         study.run(
             "ensemble",
-            partial(_ensemble, folders),
+            partial(_ensemble, folders, config.tested),
             seed=config.seeds[0],
             config={"seeds": config.seeds},
         )
@@ -102,17 +107,23 @@ def _settings(config: Config, dataset: data.Dataset, seed: int) -> Settings:
     )
 
 
-def _one(chosen: Settings, folder: Path) -> dict[str, Any]:
+def _one(chosen: Settings, tested: int | None, folder: Path) -> dict[str, Any]:
     dataset = data.find("mnist")
-    metrics, _, evaluation = training.train_and_test(chosen, dataset, folder)
+    metrics, _, evaluation = training.train_and_test(chosen, dataset, folder, limit=tested)
     np.save(folder / "lengths.npy", evaluation.prediction.activations)
     return metrics
 
 
-def _ensemble(folders: list[Path], folder: Path) -> dict[str, Any]:
+def _ensemble(folders: list[Path], tested: int | None, folder: Path) -> dict[str, Any]:
     """Of what each network said of the test images, when it was tested."""
     del folder
-    labels = data.load("mnist", "test")["label"]
+    missing = [each for each in folders if not (each / "lengths.npy").exists()]
+    if missing:
+        raise ValueError(
+            f"{missing[0]} holds no lengths.npy, what that network said of the test images: give "
+            "the --workdir in which the seeds were trained, or remove their results and train anew"
+        )
+    labels = data.load("mnist", "test")["label"][:tested]
     total = sum(np.load(each / "lengths.npy") for each in folders)
     wrong = total.argmax(1) != labels
     errors = int(wrong.sum())

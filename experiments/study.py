@@ -18,15 +18,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from capsjax.analysis.statistics import mean_interval
 from capsjax.training.json_file import write_json
-from capsjax.training.metrics import mean_interval
 from capsjax.training.provenance import surroundings
 
 RESULTS = Path(__file__).parent / "results"
 WORKDIR = Path("runs") / "experiments"
 
 # The experiments of published claims, in the order of the report.
-NAMES = ("mazzia21_mnist", "depth", "cifar10")
+NAMES = (
+    "mazzia21_mnist",
+    "sabour17_mnist",
+    "hinton18_viewpoint",
+    "depth",
+    "cifar10",
+)
 
 # By the runs' names, what their files hold: the metrics under "metrics".
 Results = Mapping[str, dict[str, Any]]

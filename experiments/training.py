@@ -11,7 +11,7 @@ import numpy as np
 
 from capsjax import data, models
 from capsjax.models import count_parameters
-from capsjax.training import losses, run
+from capsjax.training import loop, losses, run
 from capsjax.training.config import Config
 from capsjax.training.evaluation import Evaluation
 from capsjax.training.settings import Settings, settings_for
@@ -63,18 +63,26 @@ def settings(
     )
 
 
-def train(settings: Settings, dataset: data.Dataset, folder: Path) -> Trained:
+def train(
+    settings: Settings,
+    dataset: data.Dataset,
+    folder: Path,
+    *,
+    each_epoch: loop.EachEpoch | None = None,
+) -> Trained:
     """Train in a run directory, or go on there; held-out training images choose the parameters.
 
     Args:
         settings: what to train.
         dataset: on what.
         folder: the run directory.
+        each_epoch: as for ``loop.fit``.
 
     Returns:
         The network, and what a result says of its training.
     """
-    result = run.fit(settings, dataset, folder, progress=sys.stderr.isatty())
+    progress = sys.stderr.isatty()
+    result = run.fit(settings, dataset, folder, progress=progress, each_epoch=each_epoch)
     metrics = {
         "parameters": count_parameters(result.model),
         "epochs": settings.training.epochs,
@@ -109,7 +117,7 @@ def test(trained: run.Run, arrays: data.Arrays) -> tuple[dict[str, Any], Evaluat
 
 
 def train_and_test(
-    chosen: Settings, dataset: data.Dataset, folder: Path
+    chosen: Settings, dataset: data.Dataset, folder: Path, *, limit: int | None = None
 ) -> tuple[dict[str, Any], Trained, Evaluation]:
     """Train a network and test it once, for a result.
 
@@ -117,15 +125,21 @@ def train_and_test(
         chosen: what to train.
         dataset: on what.
         folder: the run directory.
+        limit: test on the first so many images; None is all.
 
     Returns:
         The metrics, with the seconds of both; the trained network; its evaluation.
     """
     trained = train(chosen, dataset, folder)
     start = time.monotonic()
-    tested, evaluation = test(trained.run, dataset.load("test"))
+    tested, evaluation = test(trained.run, first(dataset.load("test"), limit))
     seconds = trained.metrics["training_seconds"] + time.monotonic() - start
     return {**trained.metrics, **tested, "seconds": seconds}, trained, evaluation
+
+
+def first(arrays: data.Arrays, count: int | None) -> data.Arrays:
+    """The first so many examples; None is all."""
+    return {name: array[:count] for name, array in arrays.items()}
 
 
 def packed(wrong: np.ndarray) -> str:

@@ -49,9 +49,7 @@ def errors(
     axis.set_xlim(left=0)
     axis.set_xlabel(label)
     if references:
-        axis.legend(
-            frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.25 - 0.6 / len(rows))
-        )
+        figure.legend(frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 

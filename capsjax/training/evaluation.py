@@ -12,9 +12,10 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
+from capsjax.analysis.statistics import wilson_interval
 from capsjax.data import Arrays, augment, check_arrays, recipes
 from capsjax.training import parallel
-from capsjax.training.metrics import confusion_matrix, wilson_interval
+from capsjax.training.metrics import confusion_matrix
 from capsjax.training.step import split
 
 BATCH_SIZE = 100

@@ -7,6 +7,7 @@ the device goes through the same as one that streams them.
 
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -33,6 +34,7 @@ from capsjax.training.signals import catch_signals, leave
 from capsjax.training.step import State, decay, make_step, schedule, split
 
 Feed = Literal["auto", "device", "stream"]
+EachEpoch = Callable[[int, nnx.Module], None]
 
 
 class Result(NamedTuple):
@@ -80,6 +82,7 @@ def fit(
     feed: Feed = "auto",
     validation: Arrays | None = None,
     devices: int | None = None,
+    each_epoch: EachEpoch | None = None,
 ) -> Result:
     """Train a network; with a work directory, resumably.
 
@@ -101,6 +104,9 @@ def fit(
             ``data``.
         devices: how many share every batch; None is one, or where several hosts train together
             (``training.hosts``) all of theirs. A run may go on with another number.
+        each_epoch: called at the end of every epoch, validated but not yet saved, with its number
+            from 1 and the network as it is then, a copy. What a stopped run does again it calls
+            again.
 
     Returns:
         The best network by validation error, and how it came to be.
@@ -130,7 +136,17 @@ def fit(
     stream = feed == "stream" or (feed == "auto" and auto)
     with hosts.watch():
         fit_ = _Fit(
-            model, num_classes, train, held_out, config, workdir, progress, made, stream, mesh
+            model,
+            num_classes,
+            train,
+            held_out,
+            config,
+            workdir,
+            progress,
+            made,
+            stream,
+            mesh,
+            each_epoch,
         )
         return fit_.run()
 
@@ -181,9 +197,11 @@ class _Fit:
         made: Made | None,
         stream: bool,
         mesh: Mesh | None,
+        each_epoch: EachEpoch | None,
     ):
         self.config = config
         self.mesh = mesh
+        self.each_epoch = each_epoch
         self.validation = validation
         order_key, shift_key = jax.random.split(jax.random.key(config.seed))
         order = feeding.Order(len(train["label"]), config.batch_size, order_key)
@@ -346,6 +364,9 @@ class _Fit:
             if error <= best:  # of equal ones the later, as in Checkpoints.best
                 best = error
                 self.best = self._own(self.state)
+            if self.each_epoch is not None:
+                network = nnx.merge(self.graph, *self._own(self.state), copy=True)
+                self.each_epoch(step // self.steps_per_epoch, network)
         seconds = time.monotonic() - self.started
         self.progress = self.progress._replace(
             best_error=np.array(best),

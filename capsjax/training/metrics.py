@@ -1,13 +1,9 @@
 """Metrics: pure functions of predictions and labels."""
 
-import math
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
-from scipy.special import stdtrit
 
 
 def accuracy(
@@ -94,63 +90,3 @@ def confusion_matrix(
         )
     counts = jnp.zeros((num_classes, num_classes), jnp.int32)
     return counts.at[labels, predictions].add(1)
-
-
-def wilson_interval(errors: int, total: int) -> tuple[float, float]:
-    """95 % Wilson score interval of an error rate.
-
-    Args:
-        errors: wrong predictions.
-        total: all predictions.
-
-    Returns:
-        Lower and upper end, in [0, 1].
-
-    Raises:
-        ValueError: ``errors`` is not between 0 and ``total``, or ``total`` is 0.
-
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
-
-    Example:
-        >>> [round(end, 4) for end in wilson_interval(25, 10_000)]
-        [0.0017, 0.0037]
-    """
-    if not 0 <= errors <= total or total < 1:
-        raise ValueError(f"{errors} errors of {total}, expected 0 <= errors <= total, total >= 1")
-    z = 1.959963984540054  # the standard normal's 97.5 % quantile
-    rate, spread = errors / total, z * z / total
-    centre = (rate + spread / 2) / (1 + spread)
-    half = z * math.sqrt(rate * (1 - rate) / total + spread / (4 * total)) / (1 + spread)
-    # At the ends rounding would leave 1e-17 where the interval is exact.
-    return centre - half if errors else 0.0, centre + half if errors < total else 1.0
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """Mean of shares, such as the errors of several seeds, and where it lies with 95 % confidence.
-
-    Args:
-        values: at least one, each in [0, 1].
-
-    Returns:
-        Their mean, and both ends of its Student t interval, cut off at 0 and 1; None in their place
-        for a single value.
-
-    Raises:
-        ValueError: no values.
-
-    Source: Student 1908, "The probable error of a mean".
-
-    Example:
-        >>> mean, interval = mean_interval([0.02, 0.03, 0.04])
-        >>> round(mean, 4), [round(end, 4) for end in interval]
-        (0.03, [0.0052, 0.0548])
-    """
-    count = len(values)
-    if count < 1:
-        raise ValueError("no values, expected at least one")
-    mean = math.fsum(values) / count
-    if count == 1:
-        return mean, None
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    half = float(stdtrit(count - 1, 0.975)) * math.sqrt(variance / count)
-    return mean, (max(mean - half, 0.0), min(mean + half, 1.0))

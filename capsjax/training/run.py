@@ -148,6 +148,7 @@ def fit(
     progress: bool = False,
     feed: loop.Feed = "auto",
     devices: int | None = None,
+    each_epoch: loop.EachEpoch | None = None,
 ) -> loop.Result:
     """Train, or go on training, in a run directory; nothing is tested.
 
@@ -158,6 +159,7 @@ def fit(
         progress: show a progress bar.
         feed: as for ``loop.fit``.
         devices: as for ``loop.fit``.
+        each_epoch: as for ``loop.fit``.
 
     Returns:
         Result of training.
@@ -185,6 +187,7 @@ def fit(
         feed=feed,
         validation=validation,
         devices=devices,
+        each_epoch=each_epoch,
     )
 
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from capsjax.analysis.statistics import mean_interval
 from capsjax.training import hosts
 from capsjax.training.json_file import write_json
-from capsjax.training.metrics import mean_interval
 from capsjax.training.provenance import surroundings
 from capsjax.training.settings import Settings
 

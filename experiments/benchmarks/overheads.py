@@ -174,12 +174,13 @@ def main() -> None:
             "with an empty one": compile_seconds(cache),
             "second start": compile_seconds(cache),
         }
+        votes = votes_at_once(config)
         epoch = beside_the_step(config, cache)
     report = {
         "config": dataclasses.asdict(config),
         "compile_seconds": compiled,
         "epoch": epoch,
-        "votes_at_once": votes_at_once(config),
+        "votes_at_once": votes,
         "load_before": load,
         **surroundings(),
     }

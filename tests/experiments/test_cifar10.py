@@ -118,7 +118,7 @@ def test_networks_together_add_what_each_said(tmp_path: Path) -> None:
         folder.mkdir()
         np.save(folder / "activations.npy", np.array(activations))
     # Sums: [1.1, 0.4], [0.7, 1.3], [1.2, 0.8].
-    found = cifar10._together("CNN", folders, Labelled(), tmp_path)
+    found = cifar10._together("CNN", folders, Labelled(), None, tmp_path)
     assert (found["test_errors"], found["test_images"], found["together"]) == (1, 3, 2)
 
 

@@ -259,6 +259,23 @@ def test_the_checkpoint_called_best_holds_the_returned_parameters(climb: Any) ->
     assert_same_bits(parameters(restored), parameters(result.model))
 
 
+def test_every_epoch_is_shown_once_as_it_is_then(
+    tmp_path: Path,
+) -> None:
+    data, shown = flat_images([255] * 6), []
+
+    def look(epoch: int, network: Any) -> None:
+        shown.append((epoch, int(network.seen[...]), float(network.level[...])))
+        network.level[...] = jnp.zeros(())  # of a copy
+
+    for epochs in (2, 4):
+        config = loop.Config(**{**TINY, "epochs": epochs, "learning_rate": 0.1})
+        loop.fit(Level(), data, config, workdir=tmp_path, each_epoch=look)
+    alone = [fit(Level(), data, epochs=epochs, learning_rate=0.1) for epochs in (1, 2, 3, 4)]
+    levels = [float(result.state.params["level"][...]) for result in alone]
+    assert shown == list(zip((1, 2, 3, 4), (2, 4, 6, 8), levels, strict=True))
+
+
 def test_the_history_is_what_is_on_disk(climb: Any) -> None:
     result, workdir = climb
     assert metric_log.read(workdir / "metrics.jsonl") == result.history

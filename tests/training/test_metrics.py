@@ -1,15 +1,10 @@
-"""Accuracy, confusion matrix and Wilson's interval against counting and root finding."""
-
-import math
-import statistics
+"""Accuracy, exact match and the confusion matrix against counting."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from capsjax.training import metrics
 from tests.conftest import bare
@@ -92,70 +87,8 @@ def test_confusion_matrix_of_shapes_that_disagree_raises():
         bare(metrics.confusion_matrix)(jnp.zeros(3, jnp.int32), jnp.zeros(4, jnp.int32), 5)
 
 
-def wilson_by_bisection(errors, total):
-    """The rates p with |errors / total - p| = z * sqrt(p * (1 - p) / total)."""
-    rate, z = errors / total, statistics.NormalDist().inv_cdf(0.975)
-
-    def root(inside, outside):
-        for _ in range(200):
-            middle = (inside + outside) / 2
-            near = abs(rate - middle) <= z * math.sqrt(middle * (1 - middle) / total)
-            inside, outside = (middle, outside) if near else (inside, middle)
-        return inside
-
-    return root(rate, 0.0), root(rate, 1.0)
-
-
-@pytest.mark.core
-@pytest.mark.parametrize(
-    ("errors", "total", "lower", "upper"),
-    [
-        (25, 10_000, 0.00169, 0.00369),
-        (0, 10, 0.0, 0.27753),
-        (10, 10, 0.72247, 1.0),
-        (5, 10, 0.23659, 0.76341),
-    ],
-)
-def test_wilson_interval_of_known_rates(errors, total, lower, upper):
-    assert metrics.wilson_interval(errors, total) == pytest.approx((lower, upper), abs=6e-6)
-
-
-@given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_solves_the_score_equation(counts):
-    errors, total = counts
-    lower, upper = metrics.wilson_interval(errors, total)
-    assert 0 <= lower <= upper <= 1
-    assert lower - 1e-12 <= errors / total <= upper + 1e-12
-    assert (lower, upper) == pytest.approx(wilson_by_bisection(errors, total), abs=1e-9)
-
-
-@pytest.mark.parametrize(("errors", "total"), [(-1, 10), (11, 10), (0, 0)])
-def test_wilson_interval_of_impossible_counts_raises(errors, total):
-    with pytest.raises(ValueError, match=f"{errors} errors of {total}, expected 0 <= errors"):
-        metrics.wilson_interval(errors, total)
-
-
 def test_accuracy_under_jit_compiles_once():
     accuracy = jax.jit(lambda activations, labels: metrics.accuracy(activations, labels))
     for scale in (1.0, 2.0):
         accuracy(scale * jnp.eye(3), jnp.arange(3))
     assert accuracy._cache_size() == 1
-
-
-def test_mean_interval_is_that_of_the_tables(random):
-    # Quantiles of Student's t as tables print them: 2, 3 and 10 values.
-    for count, quantile in [(2, 12.706), (3, 4.303), (10, 2.262)]:
-        values = random.uniform(0.4, 0.41, count).tolist()
-        mean, (low, high) = metrics.mean_interval(values)
-        assert mean == pytest.approx(statistics.mean(values))
-        error = statistics.stdev(values) / math.sqrt(count)
-        assert high - mean == pytest.approx(quantile * error, rel=1e-4)
-        assert mean - low == pytest.approx(quantile * error, rel=1e-4)
-
-
-def test_mean_interval_of_shares_stays_among_them():
-    assert metrics.mean_interval([0.0, 0.3, 0.0])[1][0] == 0
-    assert metrics.mean_interval([1.0, 0.7])[1][1] == 1
-    assert metrics.mean_interval([0.25]) == (0.25, None)
-    with pytest.raises(ValueError, match="at least one"):
-        metrics.mean_interval([])

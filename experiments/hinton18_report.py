@@ -1,0 +1,234 @@
+"""What is said and drawn of ``hinton18_viewpoint``, from its results alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from capsjax import figures
+from capsjax.analysis.statistics import mcnemar
+from experiments import training
+from experiments.study import Line, Results, share
+from experiments.viewpoints import FACTORS, OWN, ratio_interval
+
+TITLES = {
+    "matrix_capsules": "matrix capsules (EM)",
+    "efficient_capsnet": "Efficient-CapsNet",
+    "hinton_cnn": "CNN of Hinton 2018",
+    "efficient_cnn": "CNN with Efficient-CapsNet's convolutions",
+}
+PAIRS = (
+    ("matrix_capsules", "hinton_cnn"),
+    ("matrix_capsules", "efficient_cnn"),
+    ("efficient_capsnet", "efficient_cnn"),
+)
+# On smallNORB. Novel viewpoints and the familiar ones that they were matched on; the own split.
+REPORTED = {
+    "azimuth": {"matrix_capsules": (0.135, 0.037), "hinton_cnn": (0.200, 0.037)},
+    "elevation": {"matrix_capsules": (0.123, 0.043), "hinton_cnn": (0.178, 0.043)},
+}
+PUBLISHED = {
+    "matrix_capsules": "2.2 % (small network; large: 1.8 %)",
+    "efficient_capsnet": "2.54 % (reported)",
+    "hinton_cnn": "5.2 %",
+    "efficient_cnn": "5.9 % (another CNN of 198 K parameters)",
+}
+NOT_THERE = "not in the paper"
+Metrics = Mapping[str, Any]
+
+
+def lines(results: Results) -> list[Line]:
+    """Of the report."""
+    found = []
+    for factor in FACTORS:
+        best, matched = (_of(factor, results, suffix) for suffix in ("", "-matched"))
+        for name, metrics in matched.items():
+            reported = REPORTED[factor].get(name)
+            found.append(
+                Line(
+                    f"novel {factor}s of {_named(metrics)}, {TITLES[name]}, matched",
+                    _reported(*reported) if reported else NOT_THERE,
+                    f"novel {_error(metrics['novel'])}, familiar {_error(metrics['familiar'])}, "
+                    "one seed",
+                    _epochs(metrics, best.get(name)),
+                )
+            )
+        found += _ratios(f"novel {factor}s", "novel", matched, REPORTED[factor])
+    own = _of(OWN, results)
+    for name, metrics in own.items():
+        found.append(
+            Line(
+                f"own split of {_named(metrics)}, {TITLES[name]}",
+                PUBLISHED[name],
+                f"{_error(metrics['all'])}, one seed",
+                f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, one toy of "
+                "each category held out",
+            )
+        )
+    found += _ratios("own split", "all", own, {})
+    if "gradients" in results:
+        found.append(_gradients(results["gradients"]["metrics"]))
+    return found
+
+
+def _of(split: str, results: Results, suffix: str = "") -> dict[str, Any]:
+    """Metrics of the networks that are there, in the order of the titles."""
+    names = {name: f"{split}-{name}{suffix}" for name in TITLES}
+    return {name: results[run]["metrics"] for name, run in names.items() if run in results}
+
+
+def _named(metrics: Metrics) -> str:
+    name = metrics["dataset"]
+    return f"{name} (synthetic)" if name == "toy_norb" else name
+
+
+def _error(part: Metrics) -> str:
+    return share(part["test_error"], part["test_error_interval_95"])
+
+
+def _reported(novel: float, familiar: float) -> str:
+    return f"{100 * novel:.1f} %, familiar {100 * familiar:.1f} % (reported)"
+
+
+def _epochs(metrics: Metrics, best: Metrics | None) -> str:
+    """Where a network was matched, and what it does at its best."""
+    said = f"all reach {share(metrics['matched_at'])} on held-out familiar views"
+    if best is None:
+        return said
+    error = best["validation_errors"][metrics["epoch"] - 1]
+    return (
+        f"{said}; this one has {share(error)} after epoch {metrics['epoch']} of {best['epochs']}; "
+        f"after its best, {best['epoch']}: {share(min(best['validation_errors']))}, and in the "
+        f"test {share(best['novel']['test_error'])} novel, "
+        f"{share(best['familiar']['test_error'])} familiar"
+    )
+
+
+def _ratios(
+    what: str, part: str, of: Mapping[str, Metrics], reported: Mapping[str, tuple[float, float]]
+) -> list[Line]:
+    """Errors of each capsule network for each of a CNN's."""
+    found = []
+    for pair in PAIRS:
+        if not set(pair) <= set(of):
+            continue
+        first, second = (of[name] for name in pair)
+        ratio, low, high = ratio_interval(first["toys"], second["toys"])
+        paper = NOT_THERE
+        if set(pair) <= set(reported):
+            novel = [reported[name][0] for name in pair]
+            paper = f"{novel[0] / novel[1]:.2f} (reported); about 30 % fewer"
+        elif part == "all" and pair == PAIRS[0]:
+            paper = f"{2.2 / 5.2:.2f} (small network)"
+        found.append(
+            Line(
+                f"{what}, errors of {TITLES[pair[0]]} for each of {TITLES[pair[1]]}",
+                paper,
+                f"{ratio:.2f} ({low:.2f} to {high:.2f} over {len(first['toys']['values'])} toys)",
+                _paired(first, second, part, low <= 1 <= high),
+            )
+        )
+    return found
+
+
+def _paired(first: Metrics, second: Metrics, part: str, either: bool) -> str:
+    """Whether two networks differ, on these images and, as far as the toys say, on others."""
+    test = mcnemar(*(training.wrong_images(each[part]) for each in (first, second)))
+    told = "they differ" if test.p_value < 0.05 else "not told apart"
+    said = (
+        f"{told} on the same images (only the first wrong {test.only_first}, only the second "
+        f"{test.only_second}; p = {test.p_value:.2g})"
+    )
+    if test.p_value < 0.05 and either:
+        said += ", but on other toys it may be the other way round"
+    if part != "novel":
+        return said
+    errors = [each["familiar"]["test_error"] for each in (first, second)]
+    return f"{said}; on familiar test views {share(errors[0])} and {share(errors[1])}"
+
+
+def _gradients(metrics: Metrics) -> Line:
+    forms = metrics["forms"]
+    said = [
+        f"{form['iterations']} iteration{'s' if form['iterations'] > 1 else ''}, "
+        f"{form['gradient'].replace('_', ' ')}: {share(form['validation_errors'][-1])} at "
+        f"{form['images_per_second']:.0f} images a second"
+        for form in forms
+    ]
+    return Line(
+        f"EM's gradient: held-out error of familiar azimuths after {forms[0]['epochs']} epochs",
+        NOT_THERE,
+        "; ".join(said),
+        "the same initial parameters, images and steps; with one iteration, as in the lines above, "
+        "both gradients are the same. The paper has three, and 9.7 % with one (reported)",
+    )
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """Errors by angle, errors beside the paper's, and held-out errors by epoch."""
+    pictures = {}
+    for split in (*FACTORS, OWN):
+        best = _of(split, results)
+        if not best:
+            continue
+        of = _of(split, results, "-matched") or best
+        for factor in FACTORS if split == OWN else (split,):
+            pictures[f"{split}_by_{factor}"] = _by_angle(of, split, factor)
+        pictures[f"{split}_errors"] = _errors(of, split)
+        longest = max(each["epochs"] for each in best.values())
+        pictures[f"{split}_learning"] = figures.curves(
+            1 + np.arange(longest),
+            {TITLES[name]: _held_out(each, longest) for name, each in best.items()},
+            xlabel="epoch",
+            ylabel="error on held-out toys (%)",
+        )
+    return pictures
+
+
+def _held_out(metrics: Metrics, epochs: int) -> np.ndarray:
+    errors = np.array(metrics["validation_errors"])
+    return np.pad(100 * errors, (0, epochs - len(errors)), constant_values=np.nan)
+
+
+def _by_angle(of: Mapping[str, Metrics], split: str, factor: str) -> Figure:
+    """What was familiar lies together, azimuth 0 in the middle, and is shaded."""
+    series = {}
+    for name, metrics in of.items():
+        angles, errors, images = (
+            np.array(metrics["by"][factor][key]) for key in ("values", "errors", "images")
+        )
+        if factor == "azimuth":
+            angles = (angles + 170) % 360 - 170
+        order = np.argsort(angles)
+        series[TITLES[name]] = (100 * errors / images)[order]
+    figure = figures.curves(
+        angles[order], series, xlabel=f"{factor} (degrees)", ylabel="test error (%)"
+    )
+    axis = figure.axes[0]
+    axis.set_ylim(bottom=0)
+    if split == factor:
+        ends = {"azimuth": (-60, 40), "elevation": (30, 40)}[factor]
+        axis.axvspan(*ends, color=figures.GREY, alpha=0.2, label="seen in training", linewidth=0)
+        axis.legend(frameon=False)
+    return figure
+
+
+def _errors(of: Mapping[str, Metrics], split: str) -> Figure:
+    parts = ("all",) if split == OWN else ("novel", "familiar")
+    rows = [(part, name) for part in parts for name in of]
+    if split == OWN:
+        names = [TITLES[name] for _, name in rows]
+        references = {"paper, small network": 0.022, "paper, CNN": 0.052}
+    else:
+        names = [f"{part}: {TITLES[name]}" for part, name in rows]
+        references = {
+            f"{said}, novel (reported, smallNORB)": REPORTED[split][name][0]
+            for said, name in (("paper, capsules", "matrix_capsules"), ("CNN", "hinton_cnn"))
+        }
+    return figures.errors(
+        [of[name][part]["test_error"] for part, name in rows],
+        [of[name][part]["test_error_interval_95"] for part, name in rows],
+        names,
+        references=references,
+    )
