@@ -197,7 +197,7 @@ def _together(
     missing = [each for each in folders if not (each / "activations.npy").exists()]
     if missing:
         raise ValueError(
-            f"{missing[0]} holds no activations.npy, what that network said of the test images: give "
+            f"{missing[0]} holds no activations.npy, what that network said of test images: give "
             "the --workdir in which the seeds were trained, or remove their results and train anew"
         )
     labels = dataset.load("test")["label"][:tested]
