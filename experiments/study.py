@@ -37,6 +37,9 @@ NAMES = (
     "routing_iterations",
     "routing_shootout",
     "capsule_dimensions",
+    "depth",
+    "cifar10",
+)
 )
 
 # By the runs' names, what their files hold: the metrics under "metrics".

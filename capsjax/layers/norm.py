@@ -22,13 +22,21 @@ class TypeNorm(nnx.Module):
     Args:
         types: capsule types.
         affine: learn a scale and an offset for each type.
+        epsilon: added to each variance.
         rngs: takes keys of the stream ``params``.
 
     Source: Ribeiro, Leontidis and Kollias 2020, section 4, and their code.
     """
 
-    def __init__(self, types: int, *, affine: bool = False, rngs: nnx.Rngs):
-        self.norm = BatchNorm(types, momentum=0.9, use_scale=affine, use_bias=affine, rngs=rngs)
+    def __init__(self, types: int, *, affine: bool = False, epsilon: float = 1e-5, rngs: nnx.Rngs):
+        self.norm = BatchNorm(
+            types,
+            momentum=0.9,
+            epsilon=epsilon,
+            use_scale=affine,
+            use_bias=affine,
+            rngs=rngs,
+        )
 
     def __call__(self, poses: Array) -> Array:
         """Poses ``[batch, ..., types, dim]``, normalised."""

@@ -26,6 +26,7 @@ from jax import Array
 from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, output_shape
 from capsjax.layers.decoder import DenseDecoder
 from capsjax.layers.dense import DenseCapsules
+from capsjax.layers.norm import TypeNorm
 from capsjax.layers.primary import PrimaryCapsules
 from capsjax.layers.router import capsules_of
 from capsjax.layers.votes import balanced
@@ -34,7 +35,10 @@ from capsjax.models.checks import at_least_one, one_of
 from capsjax.models.published import Form, Model
 from capsjax.ops.convolution import Padding
 from capsjax.routing import algorithm_of, dynamic
-from capsjax.types import Routed
+from capsjax.types import Capsules, Routed
+
+# Squashed poses may be short: batch normalisation's usual 1e-5 would leave them so.
+_EPSILON = 1e-10
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class Config:
         primary_types: capsule types of the primary layer.
         primary_dim: dimension of a primary capsule.
         hidden: capsules of each layer between these and the class capsules; the paper has none.
+        hidden_balanced: with hidden layers, start from weights of ``layers.votes.balanced``; else
+            from those that a network without them starts from.
+        hidden_normalise: batch-normalise the poses of hidden capsules before they vote, each
+            capsule to a root mean square length of 1.
+        hidden_residual: what votes for the layer above is a hidden layer's poses and what voted for
+            it, added; from the second hidden layer on, all of one size.
         class_dim: dimension of a class capsule, and of a hidden one.
         padding: of both convolutions, "VALID" or "SAME".
         decoder_widths: hidden layers of the decoder.
@@ -55,7 +65,8 @@ class Config:
         routing: a routing's config; its type chooses the algorithm.
 
     Raises:
-        ValueError: a size below 1, no routing's config, or semantics that routing contradicts.
+        ValueError: a size below 1, no routing's config, semantics that routing contradicts, or
+            choices of hidden layers that are not there.
     """
 
     features: int = 256
@@ -63,6 +74,9 @@ class Config:
     primary_types: int = 32
     primary_dim: int = 8
     hidden: tuple[int, ...] = ()
+    hidden_balanced: bool = True
+    hidden_normalise: bool = False
+    hidden_residual: bool = False
     class_dim: int = 16
     padding: Padding = "VALID"
     decoder_widths: tuple[int, ...] = (512, 1024)
@@ -82,6 +96,16 @@ class Config:
             raise ValueError(
                 f"semantics is {self.semantics!r} and routing.semantics is "
                 f"{self.routing.semantics!r}: set both to the same"
+            )
+        if self.hidden_normalise and not self.hidden:
+            raise ValueError(
+                "hidden_normalise is set and there are no hidden capsules: name some in hidden, or "
+                "leave it out"
+            )
+        if self.hidden_residual and (len(self.hidden) < 2 or len({*self.hidden}) > 1):
+            raise ValueError(
+                f"hidden_residual adds a layer to the one below, hidden are {self.hidden}: give "
+                "two layers or more, of one size, or leave it out"
             )
 
 
@@ -149,13 +173,17 @@ class Network(network.Network):
                 dims[k + 1],
                 config=config.routing,
                 weights_init=balanced(config.routing, sizes[k], sizes[k + 1], dims[k + 1])
-                if config.hidden
+                if config.hidden and config.hidden_balanced
                 else None,
                 rngs=rngs,
             )
             for k in range(len(sizes) - 1)
         ]
         self.hidden = nnx.List(layers[:-1])
+        self.normalisations = nnx.List(
+            TypeNorm(count, epsilon=_EPSILON, rngs=rngs)
+            for count in (config.hidden if config.hidden_normalise else ())
+        )
         self.classes = layers[-1]
         self.decoder = (
             DenseDecoder(
@@ -175,11 +203,22 @@ class Network(network.Network):
         """As in ``models.network``."""
         capsules = self.primary(jax.nn.relu(self.convolution(images)))
         routed = []
-        for layer in (*self.hidden, self.classes):
+        for number, layer in enumerate(self.hidden):
             routed.append(layer(capsules, trace=trace))
-            capsules = capsules_of(routed[-1])
+            capsules = self._passed_on(number, routed[-1], capsules)
+        routed.append(self.classes(capsules, trace=trace))
         logits = self.classes.routing.readout.logits(routed[-1])
         return routed, logits
+
+    def _passed_on(self, number: int, routed: Routed, below: Capsules) -> Capsules:
+        """What votes for the layer above the hidden one of that number, from 0."""
+        capsules = capsules_of(routed)
+        poses = capsules.poses
+        if self.normalisations:
+            poses = self.normalisations[number](poses) / math.sqrt(poses.shape[-1])
+        if self.config.hidden_residual and number > 0:
+            poses = poses + below.poses
+        return capsules._replace(poses=poses)
 
 
 def _check_size(config: Config, image_shape: tuple[int, ...]) -> None:

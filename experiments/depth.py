@@ -1,0 +1,284 @@
+"""Capsule layers on capsule layers: dead capsules, gradients, couplings (Mitterreiter 2023).
+
+Claim: capsule networks do not scale: no parse tree is built (couplings hardly depend on the image),
+and gradients vanish on their way down, so that many capsules starve. Of Peer 2021: a bias in the
+routing helps deep ones to train (both reported).
+Source: Mitterreiter, Koch, Giesen and Laue 2023, "Why capsule neural networks do not scale:
+challenging the dynamic parse-tree assumption"; Peer, Stabinger and Rodriguez-Sanchez 2021,
+"Limitation of capsule networks".
+Protocol: capsnet with fewer features and types and without a decoder on MNIST, 1, 2 and 4 routed
+layers, hidden ones of 16 capsules of 16 dimensions, 3 iterations; the first 40,000 training images
+twice. The plain form starts every layer from weights as large as the published class capsules';
+then one change at a time: a bias, batch-normalised poses, residual connections (they need two
+hidden layers of a size), balanced initial weights; and all together. The last 5,000 training images
+choose the epoch, and 1,000 of them are looked at after training: capsules of a mean length below
+0.01 are dead; coefficients' standard deviation over images is in units of the even share, 1 /
+parents, and the rest of their variance is the same for all images. Gradients are of every step in
+training. Forms differ only if McNemar's test on the same test images says so.
+Expected: (squashing squares what is short, layer by layer, to a first gradient of 0): the plain
+form of 4 layers, and the residual one, stay at chance with dead capsules and no gradient; what
+keeps votes from vanishing (bias, normalisation, balanced weights) lets it learn.
+Time: on 2 cores about 3 minutes a form, 40 in all; on a GPU 5 in all (``full``: a day).
+
+    python -m experiments.depth --preset laptop
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from capsjax import data, figures
+from capsjax.__main__ import use_huge_pages
+from capsjax.analysis.statistics import mcnemar
+from capsjax.models import capsnet
+from capsjax.routing import dynamic
+from capsjax.serial import to_json
+from capsjax.training.settings import Settings
+from experiments import layers_seen, study, training
+from experiments.study import Line, Results, Study
+
+# A gradient of 0 in a logarithmic picture.
+_LEAST = 1e-12
+
+
+class Form(NamedTuple):
+    """A network: how many routed layers, and what was changed."""
+
+    depth: int
+    bias: bool = False
+    normalise: bool = False
+    residual: bool = False
+    balanced: bool = False
+
+
+FORMS = {
+    "1 layer": Form(1),
+    "1 layer, bias": Form(1, bias=True),
+    "2 layers": Form(2),
+    "2 layers, bias": Form(2, bias=True),
+    "2 layers, normalised": Form(2, normalise=True),
+    "2 layers, balanced": Form(2, balanced=True),
+    "4 layers": Form(4),
+    "4 layers, bias": Form(4, bias=True),
+    "4 layers, normalised": Form(4, normalise=True),
+    "4 layers, residual": Form(4, residual=True),
+    "4 layers, balanced": Form(4, balanced=True),
+    "4 layers, all": Form(4, bias=True, normalise=True, residual=True, balanced=True),
+}
+PLAIN = "1 layer"
+_VANISH = "gradients vanish and capsules starve (reported, no number)"
+_PAPER = {
+    "1 layer": "couplings hardly depend on the image (reported, no number)",
+    "2 layers": _VANISH,
+    "4 layers": _VANISH,
+    "2 layers, bias": "learns better than without (Peer 2021; reported, no number)",
+    "4 layers, bias": "learns better than without (Peer 2021; reported, no number)",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained.
+
+    Attributes:
+        forms: names of ``FORMS``.
+        seeds: one network of each form each.
+        capsules: of a hidden layer.
+        iterations: of routing.
+        epochs: of each.
+        batch_size: of a step.
+        limit: on so many training images; None is all but the validation images.
+        validation: so many training images choose the epoch.
+        looked_at: so many of these, the last ones, show coefficients and dead capsules.
+        tested: on so many test images; None is all.
+        model: the network's choices, but for what the forms change.
+    """
+
+    forms: tuple[str, ...] = tuple(FORMS)
+    seeds: tuple[int, ...] = (0,)
+    capsules: int = 16
+    iterations: int = 3
+    epochs: int = 2
+    batch_size: int = 128
+    limit: int | None = 40_000
+    validation: int = 5000
+    looked_at: int = 1000
+    tested: int | None = None
+    model: capsnet.Config = capsnet.Config(features=64, primary_types=8, decoder=False)
+
+
+PRESETS = {
+    "smoke": Config(
+        forms=("1 layer", "2 layers, normalised"),
+        capsules=4,
+        iterations=1,
+        epochs=1,
+        batch_size=16,
+        limit=32,
+        validation=16,
+        looked_at=16,
+        tested=100,
+        model=capsnet.Config(
+            features=2, kernel_size=11, primary_types=1, class_dim=4, decoder=False
+        ),
+    ),
+    "laptop": Config(),
+    "full": Config(
+        seeds=(0, 1, 2),
+        capsules=32,
+        epochs=50,
+        limit=None,
+        looked_at=5000,
+        model=capsnet.Config(decoder=False),
+    ),
+}
+
+
+def run(config: Config, study: Study) -> None:
+    """Every form, seed by seed."""
+    for seed in config.seeds:
+        for name in config.forms:
+            chosen = _settings(config, FORMS[name], seed)
+            study.run(
+                f"{name.replace(',', '').replace(' ', '-')}-seed-{seed}",
+                partial(_one, name, chosen, config.looked_at, config.tested),
+                seed=seed,
+                config={**to_json(chosen), "looked_at": config.looked_at},
+            )
+
+
+def _settings(config: Config, form: Form, seed: int) -> Settings:
+    model = replace(
+        config.model,
+        hidden=(config.capsules,) * (form.depth - 1),
+        hidden_balanced=form.balanced,
+        hidden_normalise=form.normalise,
+        hidden_residual=form.residual,
+        routing=dynamic.Config(num_iterations=config.iterations, bias=form.bias),
+    )
+    return training.settings(
+        data.find("mnist"),
+        "capsnet",
+        model_config=model,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        limit=config.limit,
+        validation=config.validation,
+        seed=seed,
+        layer_metrics=True,
+    )
+
+
+def _one(
+    name: str, chosen: Settings, count: int, tested: int | None, folder: Path
+) -> dict[str, Any]:
+    dataset = data.find("mnist")
+    metrics, trained, _ = training.train_and_test(chosen, dataset, folder, limit=tested)
+    held_out = dataset.load("train")["image"][-count:]
+    return {
+        "form": name,
+        **metrics,
+        "parts": layers_seen.parts(trained.history),
+        "gradient_norms": layers_seen.gradient_norms(trained.history),
+        **layers_seen.look(trained.run.model, held_out),
+    }
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """Test errors; and of the deepest forms gradients, dead capsules and couplings by layer."""
+    found = _in_order(results)
+    if not found:
+        return {}
+    deepest = max(len(each["dead_share"]) for each in found)
+    deep: dict[str, dict[str, Any]] = {}
+    for each in found:
+        if len(each["dead_share"]) == deepest:
+            deep.setdefault(each["form"], each)
+    names = ["primary", *(f"capsules {n + 1}" for n in range(deepest - 2)), "classes"]
+    first = {
+        name: np.log10([max(each["gradient_norms"][p]["first"], _LEAST) for p in each["parts"]])
+        for name, each in deep.items()
+    }
+    dead = {name: 100 * np.array(each["dead_share"]) for name, each in deep.items()}
+    varying = {name: np.array(each["coefficient_deviation"]) for name, each in deep.items()}
+    about = f"log10 of the gradient's norm, first {layers_seen.FIRST_STEPS} steps"
+    return {
+        "errors": figures.errors(
+            [each["test_error"] for each in found],
+            [each["test_error_interval_95"] for each in found],
+            [_title(each) for each in found],
+        ),
+        "gradients": _by_layer(["convolution", *names], first, about),
+        "dead": _by_layer(names, dead, "dead capsules (%)"),
+        "coefficients": _by_layer(
+            names[1:], varying, "coefficients' deviation over images,\nin even shares"
+        ),
+    }
+
+
+def _by_layer(names: list[str], series: dict[str, Any], ylabel: str) -> Figure:
+    """Curves over layers, from the images on."""
+    figure = figures.curves(range(len(names)), series, xlabel="layer", ylabel=ylabel)
+    figure.axes[0].set_xticks(range(len(names)), names)
+    return figure
+
+
+def lines(results: Results) -> list[Line]:
+    """Of the report."""
+    found = _in_order(results)
+    made = []
+    for form in dict.fromkeys(each["form"] for each in found):
+        seeds = [each for each in found if each["form"] == form]
+        one = seeds[0]
+        error = study.shares([each["test_error"] for each in seeds])
+        if len(seeds) == 1:
+            error = f"{study.share(one['test_error'], one['test_error_interval_95'])}, one seed"
+        dead = ", ".join(f"{100 * share:.0f}" for share in one["dead_share"])
+        norms = [one["gradient_norms"][part]["first"] for part in one["parts"]]
+        varying = ", ".join(f"{value:.2g}" for value in one["coefficient_deviation"])
+        by_image = ", ".join(f"{100 * share:.0f}" for share in one["image_share"])
+        ours = (
+            f"{error}; dead capsules by layer {dead} %; first gradients from {norms[-1]:.1e} "
+            f"(classes) to {norms[0]:.1e} (convolution); coefficients' deviation over images "
+            f"{varying} of the even share, {by_image} % of their variance"
+        )
+        paper = _PAPER.get(form, "not in the paper")
+        why = _against(one, found[0] if found[0]["form"] == PLAIN else None)
+        made.append(Line(f"small CapsNet, {form}, test error", paper, ours, why))
+    return made
+
+
+def _in_order(results: Results) -> list[dict[str, Any]]:
+    """The runs' metrics with their seeds, in the order of the forms."""
+    found = [{**result["metrics"], "seed": result["seed"]} for result in results.values()]
+    order = list(FORMS)
+    return sorted(found, key=lambda each: (order.index(each["form"]), each["seed"]))
+
+
+def _title(each: dict[str, Any]) -> str:
+    return each["form"] if each["seed"] == 0 else f"{each['form']}, seed {each['seed']}"
+
+
+def _against(each: dict[str, Any], first: dict[str, Any] | None) -> str:
+    """Whether a form differs from the one-layer network on the same test images."""
+    about = (
+        f"a reduced network, {each['steps']:,} steps on MNIST; the weights' first size and what is "
+        "measured are ours, the paper's were not seen"
+    )
+    if first is None or each["form"] == PLAIN:
+        return about
+    test = mcnemar(training.wrong_images(each), training.wrong_images(first))
+    told = "differs from" if test.p_value < 0.05 else "not told apart from"
+    return (
+        f"{told} {PLAIN} (only this wrong {test.only_first}, only that {test.only_second}; "
+        f"p = {test.p_value:.2g})"
+    )
+
+
+if __name__ == "__main__":
+    use_huge_pages()
+    study.main("depth")

@@ -1,0 +1,85 @@
+"""What happens in each layer of a capsnet: gradients in training, capsules and couplings after."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from capsjax.routing import measures
+
+SPANS, FIRST_STEPS = 20, 10
+
+
+def parts(history: list[dict[str, Any]]) -> list[str]:
+    """The parts of a network that have gradients, from the images on."""
+    entry = next(entry for entry in history if entry["split"] == "train")
+    named = [key.partition("/")[2] for key in entry if key.startswith("gradient_norm/")]
+    order = ("convolution", "primary", "hidden", "classes")
+    return sorted(named, key=lambda part: (order.index(part.partition(".")[0]), part))
+
+
+def gradient_norms(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each part: the mean over the first steps, and those over equal spans of training."""
+    steps = [entry for entry in history if entry["split"] == "train"]
+    found = {}
+    for part in parts(history):
+        norms = np.array([entry[f"gradient_norm/{part}"] for entry in steps])
+        spans = np.array_split(norms, min(SPANS, len(norms)))
+        found[part] = {
+            "first": _short(norms[:FIRST_STEPS].mean()),
+            "spans": [_short(span.mean()) for span in spans],
+        }
+    return found
+
+
+def look(network: Any, images: np.ndarray, batch: int = 100) -> dict[str, list[float]]:
+    """What capsules and couplings of a trained network do on images, layer by layer.
+
+    Args:
+        network: a capsnet.
+        images: uint8 ``[N, height, width, channels]``.
+        batch: so many at a time.
+
+    Returns:
+        From the primary capsules on: ``mean_length``, ``dead_share``. From the first routed layer
+        on: ``coefficient_variance`` over images, ``coefficient_deviation`` (its root, in units of
+        the even share), ``image_share``: how much of all the coefficients' variance it is.
+    """
+    graph, state = nnx.split(network)
+
+    @jax.jit
+    def see(state: Any, images: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+        model: Any = nnx.merge(graph, state, copy=True)
+        model.eval()
+        images = images.astype(jnp.float32) / 255
+        primary = model.primary(jax.nn.relu(model.convolution(images)))
+        routed = model(images).routed
+        lengths = [primary.activations.reshape(len(images), -1), *(r.activations for r in routed)]
+        return lengths, [r.coefficients for r in routed]
+
+    seen = [see(state, images[start : start + batch]) for start in range(0, len(images), batch)]
+    lengths, coefficients = (
+        [np.concatenate(layer) for layer in zip(*(each[kind] for each in seen), strict=True)]
+        for kind in (0, 1)
+    )
+    variances = [float(measures.coefficient_variance(jnp.asarray(c))) for c in coefficients]
+    totals = [float(c.var(dtype=np.float64)) for c in coefficients]
+    parents = [c.shape[1] for c in coefficients]
+    return {
+        "mean_length": [_short(each.mean()) for each in lengths],
+        "dead_share": [_short(measures.dead_share(jnp.asarray(each))) for each in lengths],
+        "coefficient_variance": [_short(each) for each in variances],
+        "coefficient_deviation": [
+            _short(count * each**0.5) for count, each in zip(parents, variances, strict=True)
+        ],
+        "image_share": [
+            _short(min(1.0, each / total)) if total > 0 else 0.0
+            for each, total in zip(variances, totals, strict=True)
+        ],
+    }
+
+
+def _short(value: Any) -> float:
+    return float(f"{float(value):.4g}")
