@@ -40,7 +40,6 @@ NAMES = (
     "depth",
     "cifar10",
 )
-)
 
 # By the runs' names, what their files hold: the metrics under "metrics".
 Results = Mapping[str, dict[str, Any]]
