@@ -292,5 +292,6 @@ def main(name: str) -> None:
             f"{name} has no {asked}: there are {', '.join(study.found)}, and those that are made "
             "from several once these are there"
         )
+    draw()
     for line in module.lines(results):
         print(f"{line.what}: paper {line.paper}; ours {line.ours}")
