@@ -32,7 +32,6 @@ from capsjax.__main__ import use_huge_pages
 from capsjax.analysis.statistics import mcnemar, wilson_interval
 from capsjax.models import baselines, capsnet, efficient_capsnet
 from capsjax.routing import dynamic, self_attention
-from capsjax.serial import to_json
 from capsjax.training.settings import Settings
 from experiments import cifar10_images, study, training
 from experiments.study import Line, Results, Study
@@ -67,6 +66,8 @@ class Config:
         batch_size: of a step.
         limit: on so many training images; None is all but the validation images.
         validation: so many training images choose the epoch.
+        images: how many training images have to be at hand, so that the same are taken everywhere;
+            None is any number.
         tested: on so many test images; None is all.
         capsules: the small network's choices, but for its routing.
         cnn: those of the CNN.
@@ -81,6 +82,7 @@ class Config:
     batch_size: int = 64
     limit: int | None = 18_000
     validation: int = 2000
+    images: int | None = 20_000
     tested: int | None = None
     capsules: efficient_capsnet.Config = CAPSULES
     cnn: baselines.Config = CONVOLUTIONS
@@ -96,6 +98,7 @@ PRESETS = {
         batch_size=16,
         limit=32,
         validation=16,
+        images=None,
         tested=100,
         capsules=replace(CAPSULES, features=(4, 4, 4, 8)),
         cnn=replace(CONVOLUTIONS, features=(4, 4, 4, 8, 8)),
@@ -108,13 +111,14 @@ PRESETS = {
         batch_size=128,
         limit=None,
         validation=5000,
+        images=50_000,
     ),
 }
 
 
 def run(config: Config, study: Study) -> None:
     """Every form and seed, then the seeds of each form together."""
-    dataset = find(config.dataset)
+    dataset = data.find(config.dataset)
     for form in config.forms:
         done = []
         for seed in config.seeds:
@@ -122,27 +126,31 @@ def run(config: Config, study: Study) -> None:
             done.append(
                 study.run(
                     _name(form, seed),
-                    partial(_one, form, chosen, dataset, config.tested),
+                    partial(_one, form, chosen, config),
                     seed=seed,
-                    config=to_json(chosen),
+                    config={**training.choices(chosen, config.tested), "images": config.images},
                 )
             )
         if len(config.seeds) > 1 and all(done):
             folders = [study.folder(_name(form, seed)) for seed in config.seeds]
             study.run(
                 f"{form.replace(' ', '-')}-together",
-                partial(_together, form, folders, dataset, config.tested),
+                partial(_together, form, folders, config),
                 seed=config.seeds[0],
-                config={"form": form, "seeds": config.seeds},
+                config={"form": form, "members": [each["wrong"] for each in done if each]},
             )
 
 
 @functools.cache
-def find(name: str) -> data.Dataset:
+def _find(name: str, images: int | None) -> data.Dataset:
     """CIFAR-10 as prepared, or what part of it there is; any other data set by its name."""
-    if name == "cifar10":
-        return cifar10_images.find()
-    return data.find(name)
+    found = cifar10_images.find() if name == "cifar10" else data.find(name)
+    if images not in (None, found.sizes["train"]):
+        raise ValueError(
+            f"{found.sizes['train']:,} training images of {name} are at hand, expected {images:,}, "
+            "so that the same are trained on everywhere: bring these, or take another preset"
+        )
+    return found
 
 
 def _name(form: str, seed: int) -> str:
@@ -170,10 +178,9 @@ def _settings(config: Config, dataset: data.Dataset, form: str, seed: int) -> Se
     )
 
 
-def _one(
-    form: str, chosen: Settings, dataset: data.Dataset, tested: int | None, folder: Path
-) -> dict[str, Any]:
-    metrics, _, evaluation = training.train_and_test(chosen, dataset, folder, limit=tested)
+def _one(form: str, chosen: Settings, config: Config, folder: Path) -> dict[str, Any]:
+    dataset = _find(config.dataset, config.images)
+    metrics, _, evaluation = training.train_and_test(chosen, dataset, folder, limit=config.tested)
     np.save(folder / "activations.npy", evaluation.prediction.activations)
     there, options = dataset.sizes["train"], chosen.training
     rest = there - options.validation
@@ -185,13 +192,7 @@ def _one(
     }
 
 
-def _together(
-    form: str,
-    folders: list[Path],
-    dataset: data.Dataset,
-    tested: int | None,
-    folder: Path,
-) -> dict[str, Any]:
+def _together(form: str, folders: list[Path], config: Config, folder: Path) -> dict[str, Any]:
     """Of what each network said of the test images, when it was tested."""
     del folder
     missing = [each for each in folders if not (each / "activations.npy").exists()]
@@ -200,7 +201,8 @@ def _together(
             f"{missing[0]} holds no activations.npy, what that network said of test images: give "
             "the --workdir in which the seeds were trained, or remove their results and train anew"
         )
-    labels = dataset.load("test")["label"][:tested]
+    dataset = _find(config.dataset, config.images)
+    labels = dataset.load("test")["label"][: config.tested]
     total = sum(np.load(each / "activations.npy") for each in folders)
     wrong = total.argmax(1) != labels
     errors = int(wrong.sum())

@@ -1,17 +1,20 @@
 """Whether two forms of a network differ: from runs of the same seeds on the same test images.
 
 Over several seeds the differences of each seed's two errors have a Student interval; McNemar's test
-asks of every seed's own two networks whether chance explains which images only one gets wrong. With
-one seed there is McNemar's test alone.
+asks of every seed's own two networks whether chance explains which images only one gets wrong.
+Forms differ if the interval leaves 0 out and most seeds' tests agree. With one seed there is
+McNemar's test alone.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from capsjax.analysis.statistics import mcnemar, mean_interval, wilson_interval
+from capsjax.routing import random_coupling
 from experiments import training
 
 # Of McNemar's test, as wide as the intervals' 95 %.
@@ -35,10 +38,16 @@ class Paired(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether the forms are told apart."""
+        """Whether the forms are told apart: over seeds, and on the same images by most of them."""
+        on_images = sum(p < LEVEL for p in self.p_values) > len(self.p_values) / 2
         if self.interval is None:
-            return self.p_values[0] < LEVEL
-        return not self.interval[0] <= 0 <= self.interval[1]
+            return on_images
+        return on_images and not self.interval[0] <= 0 <= self.interval[1]
+
+
+def drawn_by(seed: int, routing: Any) -> Any:
+    """A routing's config for a training from a seed: random couplings are drawn from it, too."""
+    return replace(routing, seed=seed) if isinstance(routing, random_coupling.Config) else routing
 
 
 def paired(first: Sequence[Metrics], second: Sequence[Metrics]) -> Paired:

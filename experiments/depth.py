@@ -36,7 +36,6 @@ from capsjax.__main__ import use_huge_pages
 from capsjax.analysis.statistics import mcnemar
 from capsjax.models import capsnet
 from capsjax.routing import dynamic
-from capsjax.serial import to_json
 from capsjax.training.settings import Settings
 from experiments import layers_seen, study, training
 from experiments.study import Line, Results, Study
@@ -70,6 +69,7 @@ FORMS = {
     "4 layers, all": Form(4, bias=True, normalise=True, residual=True, balanced=True),
 }
 PLAIN = "1 layer"
+_PLAIN = (PLAIN, "2 layers", "4 layers")
 _VANISH = "gradients vanish and capsules starve (reported, no number)"
 _PAPER = {
     "1 layer": "couplings hardly depend on the image (reported, no number)",
@@ -147,7 +147,10 @@ def run(config: Config, study: Study) -> None:
                 f"{name.replace(',', '').replace(' ', '-')}-seed-{seed}",
                 partial(_one, name, chosen, config.looked_at, config.tested),
                 seed=seed,
-                config={**to_json(chosen), "looked_at": config.looked_at},
+                config={
+                    **training.choices(chosen, config.tested),
+                    "looked_at": config.looked_at,
+                },
             )
 
 
@@ -247,7 +250,10 @@ def lines(results: Results) -> list[Line]:
             f"{varying} of the even share, {by_image} % of their variance"
         )
         paper = _PAPER.get(form, "not in the paper")
-        why = _against(one, found[0] if found[0]["form"] == PLAIN else None)
+        # With a change against without it; the plain ones against a single layer.
+        plain = PLAIN if form in _PLAIN else form.partition(",")[0]
+        others = [each for each in found if (each["form"], each["seed"]) == (plain, one["seed"])]
+        why = _against(one, others[0] if others else None)
         made.append(Line(f"small CapsNet, {form}, test error", paper, ours, why))
     return made
 
@@ -263,18 +269,18 @@ def _title(each: dict[str, Any]) -> str:
     return each["form"] if each["seed"] == 0 else f"{each['form']}, seed {each['seed']}"
 
 
-def _against(each: dict[str, Any], first: dict[str, Any] | None) -> str:
-    """Whether a form differs from the one-layer network on the same test images."""
+def _against(each: dict[str, Any], other: dict[str, Any] | None) -> str:
+    """Whether a form differs from another on the same test images."""
     about = (
         f"a reduced network, {each['steps']:,} steps on MNIST; the weights' first size and what is "
         "measured are ours, the paper's were not seen"
     )
-    if first is None or each["form"] == PLAIN:
+    if other is None or each["form"] == PLAIN:
         return about
-    test = mcnemar(training.wrong_images(each), training.wrong_images(first))
+    test = mcnemar(training.wrong_images(each), training.wrong_images(other))
     told = "differs from" if test.p_value < 0.05 else "not told apart from"
     return (
-        f"{told} {PLAIN} (only this wrong {test.only_first}, only that {test.only_second}; "
+        f"{told} {other['form']} (only this wrong {test.only_first}, only that {test.only_second}; "
         f"p = {test.p_value:.2g})"
     )
 

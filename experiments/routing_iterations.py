@@ -37,7 +37,7 @@ from capsjax.routing import dynamic
 from capsjax.serial import to_json
 from capsjax.training.settings import Settings
 from experiments import study, training
-from experiments.comparison import Metrics, of_wrong, paired, told
+from experiments.comparison import Metrics, drawn_by, of_wrong, paired, told
 from experiments.extrapolation import traced
 from experiments.study import Line, Results, Study
 
@@ -114,7 +114,7 @@ def run(config: Config, study: Study) -> None:
             chosen = training.settings(
                 data.find("mnist"),
                 "capsnet",
-                model_config=replace(config.model, routing=own),
+                model_config=replace(config.model, routing=drawn_by(seed, own)),
                 epochs=config.epochs,
                 batch_size=config.batch_size,
                 limit=config.limit,

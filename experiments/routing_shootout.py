@@ -37,7 +37,7 @@ from capsjax.routing import em
 from capsjax.serial import to_json
 from capsjax.training.settings import Settings
 from experiments import step_cost, study, training
-from experiments.comparison import Metrics, paired, told
+from experiments.comparison import Metrics, drawn_by, paired, told
 from experiments.study import Line, Results, Study
 
 LOSSES: dict[str, dict[str, Any]] = {"self_routing": {"kind": "negative_log_likelihood"}}
@@ -121,7 +121,7 @@ def _settings(config: Config, name: str, seed: int) -> Settings:
     return training.settings(
         data.find("mnist"),
         "efficient_capsnet",
-        model_config=replace(config.model, routing=chosen),
+        model_config=replace(config.model, routing=drawn_by(seed, chosen)),
         loss=LOSSES.get(name),
         epochs=config.epochs,
         batch_size=config.batch_size,

@@ -14,14 +14,16 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from capsjax.analysis.statistics import mean_interval
+from capsjax.serial import to_json
 from capsjax.training.json_file import write_json
 from capsjax.training.provenance import surroundings
+from capsjax.training.settings import Settings, settings_of
 
 RESULTS = Path(__file__).parent / "results"
 WORKDIR = Path("runs") / "experiments"
@@ -74,6 +76,7 @@ class Study:
         seeds: take only runs of these; all if empty.
         dry: do nothing, only see what there is.
         ended: called when the result of a run is written.
+        failed: what was said of the runs whose training broke down; the others go on.
         found: the files' contents of all runs of the preset that have one, None of the others; in
             the order in which the experiment asks for them.
     """
@@ -86,6 +89,7 @@ class Study:
     seeds: Sequence[int] = ()
     dry: bool = False
     ended: Callable[[], None] = lambda: None
+    failed: dict[str, str] = field(default_factory=dict)
     found: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
     def run(
@@ -102,17 +106,17 @@ class Study:
             config: its choices, JSON values; all that the metrics depend on.
 
         Returns:
-            The metrics; None if the run was not asked for and is not there.
+            The metrics; None if the run was not asked for and is not there, or broke down.
 
         Raises:
             ValueError: the result that is there, or what the run's folder holds, is of other
                 choices.
         """
         path = self.folder_of_results / f"{run}.json"
-        choices = json.loads(json.dumps({"seed": seed, "config": config}))
+        choices = _as_read({"seed": seed, "config": config})
         self.found[run] = there = json.loads(path.read_text()) if path.exists() else None
         if there is not None:
-            if {name: there[name] for name in choices} != choices:
+            if not _agree(there, choices):
                 raise ValueError(
                     f"{path} is of a run with other choices: remove it and {self.folder(run)}, or "
                     "give other --results and another --workdir"
@@ -123,7 +127,12 @@ class Study:
             return None
         print(f"{self.name}, {self.preset}: {run}", flush=True)
         commits, start = self._begin(run, choices), time.monotonic()
-        metrics = work(self.folder(run))
+        try:
+            metrics = work(self.folder(run))
+        except FloatingPointError as error:
+            self.failed[run] = str(error)
+            print(f"{run} broke down: {error}", file=sys.stderr)
+            return None
         seconds = metrics.pop("seconds", time.monotonic() - start)
         path.parent.mkdir(parents=True, exist_ok=True)
         result = {
@@ -164,7 +173,7 @@ class Study:
         folder = self.folder(run)
         path = folder.with_name(f"{run}-starts.json")
         there = json.loads(path.read_text()) if path.exists() else {"choices": choices}
-        if there["choices"] != choices:
+        if not _agree(there["choices"], choices):
             raise ValueError(
                 f"{folder} was begun with other choices: remove it and {path}, or give another "
                 "--workdir"
@@ -174,6 +183,30 @@ class Study:
         folder.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"choices": choices, "commits": commits})
         return commits
+
+
+def _as_read(values: Any) -> Any:
+    """Values as they come back from a JSON file."""
+    return json.loads(json.dumps(values))
+
+
+def _agree(there: dict[str, Any], here: dict[str, Any]) -> bool:
+    """Whether choices that were written, maybe by an earlier version, are those of here."""
+    return all(_completed(there[name]) == _completed(value) for name, value in here.items())
+
+
+def _completed(values: Any) -> Any:
+    """Choices with the fields that configs got since they were written: at their defaults."""
+    if not isinstance(values, dict):
+        return values
+    names = {each.name for each in fields(Settings)}
+    own = {name: value for name, value in values.items() if name in names}
+    if {"model", "model_config", "training"} <= set(own):
+        try:
+            return {**values, **_as_read(to_json(settings_of(own)))}
+        except (LookupError, TypeError, AttributeError, ValueError):
+            return values  # of a field that is gone: not the same
+    return {name: _completed(value) for name, value in values.items()}
 
 
 @cache
@@ -295,3 +328,5 @@ def main(name: str) -> None:
     draw()
     for line in module.lines(results):
         print(f"{line.what}: paper {line.paper}; ours {line.ours}")
+    if study.failed:
+        sys.exit(f"{name}: {', '.join(study.failed)} broke down")

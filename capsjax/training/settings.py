@@ -109,9 +109,7 @@ def read_settings(workdir: Path) -> Settings:
             "capsjax train made with --workdir"
         )
     try:
-        values = json.loads(path.read_text())
-        config_type = type(models.find(values["model"]).config)
-        return from_json(Settings, values, {"model_config": config_type})
+        return settings_of(json.loads(path.read_text()))
     except (
         json.JSONDecodeError,
         UnicodeDecodeError,
@@ -123,6 +121,23 @@ def read_settings(workdir: Path) -> Settings:
             f"{path} is not a config of this version of capsjax ({error!r}); use the version that "
             "made it, or train anew in another --workdir"
         ) from error
+
+
+def settings_of(values: dict[str, Any]) -> Settings:
+    """Settings from what ``serial.to_json`` made of them; a field that is missing has its default.
+
+    Args:
+        values: JSON values.
+
+    Returns:
+        The settings.
+
+    Raises:
+        LookupError, TypeError, AttributeError: values that are no settings.
+        ValueError: a value that a config refuses.
+    """
+    config_type = type(models.find(values["model"]).config)
+    return from_json(Settings, values, {"model_config": config_type})
 
 
 def differences(there: Settings, here: Settings) -> list[str]:

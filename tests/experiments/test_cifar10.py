@@ -77,7 +77,7 @@ def test_without_images_the_command_says_how_to_get_them(
     place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("CAPSJAX_MANUAL_DIR")
-    cifar10.find.cache_clear()
+    cifar10._find.cache_clear()
     options = ["--preset", "laptop", "--results", str(tmp_path), "--workdir", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["experiment", *options])
     with pytest.raises(SystemExit) as caught:
@@ -87,6 +87,11 @@ def test_without_images_the_command_says_how_to_get_them(
     assert "capsjax datasets prepare cifar10" in said
     assert "CAPSJAX_MANUAL_DIR" in said
     assert "(it is not set)" in said
+
+
+def test_another_number_of_images_than_the_preset_s_is_refused() -> None:
+    with pytest.raises(ValueError, match="60,000 training images of mnist are at hand, expected 9"):
+        cifar10._find("mnist", 9)
 
 
 def test_both_small_networks_have_about_as_many_parameters() -> None:
@@ -106,7 +111,9 @@ def test_both_small_networks_have_about_as_many_parameters() -> None:
     assert counts["efficient_cnn"] == pytest.approx(counts["efficient_capsnet"], rel=0.1)
 
 
-def test_networks_together_add_what_each_said(tmp_path: Path) -> None:
+def test_networks_together_add_what_each_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Labelled:
         def load(self, split: str) -> dict[str, np.ndarray]:
             assert split == "test"
@@ -118,7 +125,8 @@ def test_networks_together_add_what_each_said(tmp_path: Path) -> None:
         folder.mkdir()
         np.save(folder / "activations.npy", np.array(activations))
     # Sums: [1.1, 0.4], [0.7, 1.3], [1.2, 0.8].
-    found = cifar10._together("CNN", folders, Labelled(), None, tmp_path)
+    monkeypatch.setattr(cifar10, "_find", lambda name, images: Labelled())
+    found = cifar10._together("CNN", folders, cifar10.Config(), tmp_path)
     assert (found["test_errors"], found["test_images"], found["together"]) == (1, 3, 2)
 
 

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from capsjax import data
+from capsjax.serial import to_json
 from experiments import report, study, training
 
 
@@ -77,6 +79,45 @@ def test_a_result_of_other_choices_is_not_mixed_in(tmp_path):
     with pytest.raises(ValueError, match=r"a was begun with other choices: remove it and"):
         asked(2)  # the training that it left is not gone on with either
     assert asked(1) == {"e": 1}
+
+
+def test_a_field_that_a_config_got_since_is_at_its_default(tmp_path):
+    def asked(**options):
+        chosen = training.settings(data.find("mnist"), "capsnet", seed=0, **options)
+        config = {"extra": 1, "settings": to_json(chosen)}
+        return own(tmp_path).run("a", lambda folder: {"error": 1}, seed=0, config=config)
+
+    asked()
+    for name in ("results/own/smoke/a.json", "runs/own/smoke/a-starts.json"):
+        path = tmp_path / name
+        values = json.loads(path.read_text())
+        del values.get("choices", values)["config"]["settings"]["training"]["votes_at_once"]
+        path.write_text(json.dumps(values))
+    assert asked() == {"error": 1}
+    with pytest.raises(ValueError, match="other choices"):
+        asked(votes_at_once=4)
+    (tmp_path / "results/own/smoke/a.json").unlink()
+    with pytest.raises(ValueError, match="begun with other choices"):
+        asked(votes_at_once=4)
+    assert asked() == {"error": 1}
+
+
+def test_a_training_that_breaks_down_does_not_stop_the_others(monkeypatch, tmp_path, capsys):
+    def breaks(folder):
+        raise FloatingPointError("the loss is nan at step 3")
+
+    def run(config, study):
+        study.run("a", breaks, seed=0, config={})
+        study.run("b", lambda folder: {"error": 0.5}, seed=0, config={})
+
+    made_up(monkeypatch, {}).run = run
+    study.find("own").__doc__, study.find("own").draw = "Own.", lambda results: {}
+    folders = ["--results", str(tmp_path / "results"), "--workdir", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", ["own", "--preset", "laptop", *folders])
+    with pytest.raises(SystemExit, match="own: a broke down"):
+        study.main("own")
+    assert "a broke down: the loss is nan at step 3" in capsys.readouterr().err
+    assert set(study.load("own", "laptop", tmp_path / "results")) == {"b"}
 
 
 def test_a_result_names_the_commits_of_all_starts(tmp_path, monkeypatch):
