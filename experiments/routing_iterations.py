@@ -47,7 +47,7 @@ OTHERS = {
     "uniform": "often better than routing (Paik 2019)",
     "random coupling": "often better than routing (Paik 2019)",
 }
-RECOMMENDED = "3 iterations"
+RECOMMENDED, SAME = "3 iterations", "1 iteration"
 
 # Parts of a training whose mean losses a result holds.
 _PARTS = 40
@@ -276,15 +276,21 @@ def lines(results: Results) -> list[Line]:
 
 def _against(form: str, forms: dict[str, dict[int, Metrics]]) -> str:
     """Whether a form differs from the recommended one."""
-    note = "the same function as 1 iteration; " if form == "uniform" else ""
+    note = ""
+    if form == "uniform":
+        note = f"the same function as {SAME}; {_compared(form, SAME, forms)}; "
     if form == RECOMMENDED or RECOMMENDED not in forms:
         return f"{note}a quarter of the published width, {_epochs(forms[form])}"
-    own, other = forms[form], forms[RECOMMENDED]
+    return note + _compared(form, RECOMMENDED, forms)
+
+
+def _compared(form: str, with_: str, forms: dict[str, dict[int, Metrics]]) -> str:
+    """Whether two forms differ, of the seeds that both were trained from."""
+    own, other = forms[form], forms.get(with_, {})
     both = [seed for seed in own if seed in other]
     if not both:
-        return note
-    compared = paired([own[seed] for seed in both], [other[seed] for seed in both])
-    return note + told(compared, RECOMMENDED)
+        return ""
+    return told(paired([own[seed] for seed in both], [other[seed] for seed in both]), with_)
 
 
 def _epochs(runs: dict[int, Metrics]) -> str:
