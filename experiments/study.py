@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 WORKDIR = Path("runs") / "experiments"
 
 # The experiments of published claims, in the order of the report.
-NAMES = ("mazzia21_mnist", "sabour17_mnist")
+NAMES = ("mazzia21_mnist", "sabour17_mnist", "hinton18_adversarial")
 
 # By the runs' names, what their files hold: the metrics under "metrics".
 Results = Mapping[str, dict[str, Any]]
