@@ -1,8 +1,6 @@
 """Figures and lines of ``hinton18_adversarial``, from its results alone."""
 
-import base64
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +9,14 @@ from matplotlib.figure import Figure
 from capsjax import figures
 from capsjax.analysis.statistics import mcnemar
 from experiments import study, training
+from experiments.attacking import pixels_of
 from experiments.study import Line, Results
 
 CAPSULES, CNN = "capsules", "cnn"
 _NAMES = {CAPSULES: "capsules", CNN: "CNN"}
 _SIGNIFICANT = 0.05
+# From the strongest; each should leave less than the next.
+_MASKING = ("PGD", "BIM", "FGSM", "black-box FGSM")
 # What each picture of accuracy has, for both networks.
 _PICTURES = {
     "white_box": ("FGSM", "BIM", "PGD", "vote attack"),
@@ -49,15 +50,18 @@ def draw(results: Results) -> dict[str, Figure]:
                 for network, metrics in found.items()
                 if attack in metrics["attacks"]
             }
-            epsilons = [0, *_epsilons(found, attacks[0])]
+            if not rows:
+                continue
             label = "epsilon (Euclidean)" if picture == "l2" else "epsilon"
-            pictures[f"{name}_{picture}"] = _curves(epsilons, rows, "accuracy (%)", label)
+            pictures[f"{name}_{picture}"] = _curves(
+                [0, *_epsilons(found, attacks)], rows, "accuracy (%)", label
+            )
         rows = {
             f"{_NAMES[network]}, {attack}": [each["success"] for each in of]
             for network, metrics in found.items()
             for attack, of in metrics["targeted"].items()
         }
-        at = _epsilons(found, "FGSM")
+        at = _epsilons(found, _PICTURES["white_box"])
         pictures[f"{name}_targeted"] = _curves(at, rows, "target reached (%)", "epsilon")
         if CAPSULES in found:
             rows = {
@@ -82,16 +86,13 @@ def _curves(at: list[float], rows: dict[str, list[float]], ylabel: str, xlabel: 
 def _examples(shown: dict[str, dict[str, Any]]) -> Figure:
     images, captions = [], []
     for network, of in shown.items():
-        pixels = zlib.decompress(base64.b64decode(of["pixels"]))
-        images.append(np.frombuffer(pixels, np.uint8).reshape(of["shape"]))
+        images.append(pixels_of(of))
         captions += [
-            f"{_NAMES[network]}: {label} as {said}"
-            if label != said
-            else f"{_NAMES[network]}: {label}"
+            f"{_NAMES[network]}\n{label}" + (f" as {said}" if label != said else "")
             for label, said in zip(of["labels"], of["predictions"], strict=True)
         ]
     epsilon = next(iter(shown.values()))["epsilon"]
-    title = f"PGD within {epsilon} of every pixel: class as prediction"
+    title = f"BIM within {epsilon} of every pixel: class as prediction"
     return figures.contact_sheet(np.concatenate(images), captions, title=title)
 
 
@@ -102,7 +103,8 @@ def lines(results: Results) -> list[Line]:
         attacked = _attacked(name, results)
         found += _match(name, results)
         if set(attacked) == {CAPSULES, CNN}:
-            found += [_untargeted(name, attack, attacked) for attack in _PAPER]
+            done = attacked[CNN]["attacks"]
+            found += [_untargeted(name, attack, attacked) for attack in _PAPER if attack in done]
             found += _targeted(name, attacked)
             found.append(_masking(name, attacked))
         if CAPSULES in attacked:
@@ -166,33 +168,32 @@ def _targeted(name: str, attacked: dict[str, dict[str, Any]]) -> Iterator[Line]:
 
 def _masking(name: str, attacked: dict[str, dict[str, Any]]) -> Line:
     ours = "; ".join(
-        f"{_NAMES[n]} {study.share(of['gradients']['zeros'])} zeros, magnitude "
+        f"{_NAMES[network]} {study.share(of['gradients']['zeros'])} zeros, magnitude "
         f"{of['gradients']['magnitude']:.2g}"
-        for n, of in attacked.items()
+        for network, of in attacked.items()
     )
-    last = {n: of["attacks"]["PGD"][-1] for n, of in attacked.items()}
-    box = {n: of["attacks"]["black-box BIM"][-1] for n, of in attacked.items()}
-    left = " and ".join(f"{100 * last[n]['accuracy']:.1f}" for n in attacked)
-    other = " and ".join(f"{100 * box[n]['accuracy']:.1f}" for n in attacked)
-    hidden = [_NAMES[n] for n in attacked if last[n]["accuracy"] > box[n]["accuracy"]]
-    told = (
-        f"it hides something from the attacks on {' and '.join(hidden)}, which another network's "
-        "images hurt more than its own gradient"
-        if hidden
-        else "its own gradient hurts each network more than another's images: none is masked"
+    why = "where a mask hid the gradient, one step or another network's images would hurt more: "
+    why += "; ".join(
+        f"{_NAMES[network]} " + ", ".join(f"{attack} {_last(of, attack)}" for attack in _MASKING)
+        for network, of in attacked.items()
     )
+    last = attacked[CAPSULES]["attacks"]["FGSM"][-1]["epsilon"]
     return Line(
         f"{name}: gradient of the attacked loss with respect to the image",
-        "not masked: exact zeros as rare as the CNN's (reported), magnitude 2 orders smaller",
+        "not masked: exact zeros no more than the CNN's (reported), magnitude 2 orders smaller",
         ours,
-        f"at epsilon {last[CAPSULES]['epsilon']:g} PGD leaves an accuracy of {left} %, black-box BIM "
-        f"{other} %; {told}",
+        f"{why} % right at epsilon {last:g}",
     )
+
+
+def _last(of: dict[str, Any], attack: str) -> str:
+    found = of["attacks"].get(attack)
+    return f"{100 * found[-1]['accuracy']:.1f}" if found else "not tried"
 
 
 def _of_capsules(name: str, metrics: dict[str, Any]) -> Iterator[Line]:
     attacks, images = metrics["attacks"], metrics["attacked_images"]
-    if "vote attack" in attacks:
+    if {"vote attack", "PGD"} <= set(attacks):
         votes, pgd = attacks["vote attack"], attacks["PGD"]
         level = _SIGNIFICANT / len(votes)
         tests = [
@@ -210,7 +211,7 @@ def _of_capsules(name: str, metrics: dict[str, Any]) -> Iterator[Line]:
             "stronger than PGD through the routing (reported; dynamic routing, CIFAR-10)",
             f"{_list(votes, 'accuracy')}; PGD {_list(pgd, 'accuracy')} %",
             f"same steps and starts; stronger at {', '.join(stronger) or 'no epsilon'} (McNemar, p "
-            f"below {level:.2g}); self-attention routing has one pass, through which little is lost",
+            f"below {level:.2g}); self-attention routing is one pass, and loses little gradient",
         )
     if "detection" in metrics:
         detection = metrics["detection"]
@@ -247,6 +248,9 @@ def _attacked(name: str, results: Results) -> dict[str, dict[str, Any]]:
     return {network: run["metrics"] for network, run in runs.items() if run is not None}
 
 
-def _epsilons(found: dict[str, dict[str, Any]], attack: str) -> list[float]:
-    first = next(iter(found.values()))
-    return [each["epsilon"] for each in first["attacks"][attack]]
+def _epsilons(found: dict[str, dict[str, Any]], attacks: Sequence[str]) -> list[float]:
+    """Those that the attacks share."""
+    for metrics in found.values():
+        for attack in set(attacks) & set(metrics["attacks"]):
+            return [each["epsilon"] for each in metrics["attacks"][attack]]
+    return []

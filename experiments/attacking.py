@@ -1,9 +1,11 @@
-"""Attacks on a trained network: attacked images, what it says of them, and its gradients.
+"""Attacks on a trained network: attacked images, what it says of them, what that comes to.
 
 FGSM is BIM of one step as long as epsilon, and a targeted loss the negative of an untargeted one,
 so that with epsilon, steps and sign as arguments one compilation serves all four.
 """
 
+import base64
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +18,6 @@ from flax import nnx
 from jax import Array
 
 from capsjax.analysis.attacks import (
-    GradientStatistics,
     Loss,
     bim,
     gradient_statistics,
@@ -26,6 +27,7 @@ from capsjax.analysis.attacks import (
     vote_scores,
 )
 from capsjax.training.step import split
+from experiments import training
 
 Kind = Literal["basic", "linf", "l2", "votes"]
 
@@ -107,12 +109,11 @@ class Subject:
         """Predictions, and distances of the reconstructions; images as in ``attacked``."""
         return Said(*self._in_parts(partial(_said, self.graph, self.state), images))
 
-    def gradients(
-        self, images: np.ndarray, labels: np.ndarray, *, votes: bool = False
-    ) -> GradientStatistics:
-        """Of the loss that the attacks raise, at these images; ``votes`` is the vote attack's."""
-        found = self._in_parts(partial(_gradients, self.graph, votes, self.state), images, labels)
-        return gradient_statistics(jnp.asarray(found))
+    def gradients(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Statistics of those of the loss that the attacks raise, at these images."""
+        found = self._in_parts(partial(_gradients, self.graph, self.state), images, labels)
+        of = gradient_statistics(jnp.asarray(found))
+        return {name: float(value) for name, value in of._asdict().items()}
 
     def _in_parts(self, work: Callable[..., Any], *rows: Any) -> Any:
         count, parts = len(rows[0]), []
@@ -120,6 +121,64 @@ class Subject:
             which = np.arange(start, start + self.at_once) % count
             parts.append(jax.device_get(work(*(each[which] for each in rows))))
         return jax.tree.map(lambda *each: np.concatenate(each)[:count], *parts)
+
+
+def counts(
+    labels: np.ndarray, right: np.ndarray, threshold: float | None, said: Said
+) -> dict[str, Any]:
+    """What an attack did.
+
+    Args:
+        labels: of the images.
+        right: bool, which of them the network had right before.
+        threshold: of the reconstructions' distances; None tells nothing.
+        said: of the attacked images.
+
+    Returns:
+        Accuracy, which are wrong, how many of those had been right, and how many of these are told
+        by their distance.
+    """
+    wrong = said.labels != labels
+    found = {"accuracy": float(1 - wrong.mean()), "wrong": training.packed(wrong)}
+    if threshold is None or said.distances is None:
+        return found
+    told = said.distances[wrong & right] > threshold
+    return {**found, "successful": len(told), "told": int(told.sum())}
+
+
+def reached(
+    subject: Subject,
+    num_classes: int,
+    how: Attack,
+    images: np.ndarray,
+    labels: np.ndarray,
+    epsilon: float,
+) -> dict[str, Any]:
+    """How often an attack gets what it wants, over all wrong classes of every image."""
+    others = num_classes - 1
+    targets = ((labels[:, None] + np.arange(1, num_classes)) % num_classes).ravel()
+    rows = np.repeat(images, others, axis=0)
+    changed = subject.attacked(how, rows, targets, epsilon, towards=True)
+    success = float((subject.says(changed).labels == targets).mean())
+    return {"success": success, "pairs": len(targets)}
+
+
+def examples(changed: np.ndarray, labels: np.ndarray, said: Said, epsilon: float) -> dict[str, Any]:
+    """Attacked images as text, with their labels and predictions; ``pixels_of`` reads them."""
+    pixels = np.round(255 * changed).astype(np.uint8)
+    return {
+        "epsilon": epsilon,
+        "shape": pixels.shape,
+        "pixels": base64.b64encode(zlib.compress(pixels.tobytes(), 9)).decode(),
+        "labels": labels[: len(pixels)].tolist(),
+        "predictions": said.labels[: len(pixels)].tolist(),
+    }
+
+
+def pixels_of(kept: dict[str, Any]) -> np.ndarray:
+    """Images of ``examples``, uint8 ``[N, H, W, C]``."""
+    pixels = zlib.decompress(base64.b64decode(kept["pixels"]))
+    return np.frombuffer(pixels, np.uint8).reshape(kept["shape"])
 
 
 def _merged(graph: Any, state: Any) -> Any:
@@ -168,11 +227,12 @@ def _attacked(
     return jax.vmap(one)(images, labels, keys)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _gradients(graph: Any, votes: bool, state: Any, images: Array, labels: Array) -> Array:
-    return jax.vmap(lambda image, label: jax.grad(_loss(graph, votes, state, label))(image))(
-        images, labels
-    )
+@partial(jax.jit, static_argnums=0)
+def _gradients(graph: Any, state: Any, images: Array, labels: Array) -> Array:
+    def one(image: Array, label: Array) -> Array:
+        return jax.grad(_loss(graph, False, state, label))(image)
+
+    return jax.vmap(one)(images, labels)
 
 
 @partial(jax.jit, static_argnums=0)
