@@ -69,7 +69,7 @@ def draw(results: Results) -> dict[str, Figure]:
                 for attack, of in found[CAPSULES]["attacks"].items()
                 if attack != "PGD in L2"
             }
-            told = "successful attacks told by reconstruction (%)"
+            told = "successes told by reconstruction (%)"
             pictures[f"{name}_detection"] = _curves(at, rows, told, "epsilon")
         if shown := {n: m["examples"] for n, m in found.items() if "examples" in m}:
             pictures[f"{name}_examples"] = _examples(shown)
@@ -79,7 +79,9 @@ def draw(results: Results) -> dict[str, Figure]:
 def _curves(at: list[float], rows: dict[str, list[float]], ylabel: str, xlabel: str) -> Figure:
     percent = {name: 100 * np.array(row, float) for name, row in rows.items()}
     figure = figures.curves(at, percent, xlabel=xlabel, ylabel=ylabel)
-    figure.axes[0].set_ylim(-3, 103)
+    axis = figure.axes[0]
+    axis.set_ylim(-3, 103)
+    axis.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -211,7 +213,7 @@ def _of_capsules(name: str, metrics: dict[str, Any]) -> Iterator[Line]:
             "stronger than PGD through the routing (reported; dynamic routing, CIFAR-10)",
             f"{_list(votes, 'accuracy')}; PGD {_list(pgd, 'accuracy')} %",
             f"same steps and starts; stronger at {', '.join(stronger) or 'no epsilon'} (McNemar, p "
-            f"below {level:.2g}); self-attention routing is one pass, and loses little gradient",
+            f"below {level:.2g}); the source's routing has three passes, this has one",
         )
     if "detection" in metrics:
         detection = metrics["detection"]

@@ -47,7 +47,8 @@ CAPSULES, CNN, SUBSTITUTE = "capsules", "cnn", "substitute"
 _QUANTILE = 0.95
 # PGD's steps together are so many times epsilon, so that it can cross the ball.
 _REACH = 2.5
-_SHOWN = 10
+# In a picture, as far as a result's file stays small.
+_SHOWN, _SHOWN_PIXELS = 10, 8000
 
 ATTACKS = (
     "FGSM",
@@ -222,6 +223,7 @@ def _attack(
     count = partial(counts, labels, first.labels == labels, threshold)
     metrics["clean"] = count(first)
     metrics["attacks"] = {}
+    shown = min(_SHOWN, max(1, _SHOWN_PIXELS // images[0].size))
     for attack, how, of_another in _attacks(config, network):
         source = at_hand if of_another else subject
         found = []
@@ -230,7 +232,7 @@ def _attack(
             said = subject.says(changed)
             found.append({"epsilon": epsilon, **count(said)})
             if attack == "BIM" and epsilon == config.shown:
-                metrics["examples"] = examples(changed[:_SHOWN], labels, said, epsilon)
+                metrics["examples"] = examples(changed[:shown], labels, said, epsilon)
         metrics["attacks"][attack] = found
     few, theirs = images[: config.targeted], labels[: config.targeted]
     reach = partial(reached, subject, dataset.num_classes)
