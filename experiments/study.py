@@ -38,6 +38,7 @@ NAMES = (
     "data_efficiency",
     "routing_iterations",
     "routing_shootout",
+    "hinton18_adversarial",
     "capsule_dimensions",
     "depth",
     "cifar10",

@@ -38,7 +38,7 @@ def seen(monkeypatch, tmp_path):
     monkeypatch.setattr(training, "test", test)
     one = study.Study("data_efficiency", "smoke", tmp_path / "results", tmp_path / "runs")
     data_efficiency.run(SMOKE, one)
-    assert one.known == ["capsules-2-seed-0", "cnn-2-seed-0"]
+    assert list(one.found) == ["capsules-2-seed-0", "cnn-2-seed-0"]
     return calls
 
 

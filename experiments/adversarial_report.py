@@ -1,0 +1,258 @@
+"""Figures and lines of ``hinton18_adversarial``, from its results alone."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from capsjax import figures
+from capsjax.analysis.statistics import mcnemar
+from experiments import study, training
+from experiments.attacking import pixels_of
+from experiments.study import Line, Results
+
+CAPSULES, CNN = "capsules", "cnn"
+_NAMES = {CAPSULES: "capsules", CNN: "CNN"}
+_SIGNIFICANT = 0.05
+# From the strongest; each should leave less than the next.
+_MASKING = ("PGD", "BIM", "FGSM", "black-box FGSM")
+# What each picture of accuracy has, for both networks.
+_PICTURES = {
+    "white_box": ("FGSM", "BIM", "PGD", "vote attack"),
+    "l2": ("PGD in L2",),
+    "black_box": ("black-box FGSM", "black-box BIM"),
+}
+_PAPER = {
+    "FGSM": "capsules never below chance, CNN far below it from epsilon 0.2 on (EM, smallNORB)",
+    "BIM": "capsules much less vulnerable (reported; EM, smallNORB)",
+    "PGD": "none",
+    "PGD in L2": "none",
+    "black-box FGSM": "capsules no better than a CNN (EM, smallNORB)",
+    "black-box BIM": "capsules no better than a CNN (reported; EM, smallNORB)",
+}
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """Accuracy, success and detection by epsilon; attacked images."""
+    pictures = {}
+    for name in _datasets(results):
+        found = _attacked(name, results)
+        if not found:
+            continue
+        for picture, attacks in _PICTURES.items():
+            rows = {
+                f"{_NAMES[network]}, {attack}": [
+                    metrics["clean"]["accuracy"],
+                    *(each["accuracy"] for each in metrics["attacks"][attack]),
+                ]
+                for attack in attacks
+                for network, metrics in found.items()
+                if attack in metrics["attacks"]
+            }
+            if not rows:
+                continue
+            label = "epsilon (Euclidean)" if picture == "l2" else "epsilon"
+            pictures[f"{name}_{picture}"] = _curves(
+                [0, *_epsilons(found, attacks)], rows, "accuracy (%)", label
+            )
+        rows = {
+            f"{_NAMES[network]}, {attack}": [each["success"] for each in of]
+            for network, metrics in found.items()
+            for attack, of in metrics["targeted"].items()
+        }
+        at = _epsilons(found, _PICTURES["white_box"])
+        pictures[f"{name}_targeted"] = _curves(at, rows, "target reached (%)", "epsilon")
+        if CAPSULES in found:
+            rows = {
+                attack: [_told(each) for each in of]
+                for attack, of in found[CAPSULES]["attacks"].items()
+                if attack != "PGD in L2"
+            }
+            told = "successes told by reconstruction (%)"
+            pictures[f"{name}_detection"] = _curves(at, rows, told, "epsilon")
+        if shown := {n: m["examples"] for n, m in found.items() if "examples" in m}:
+            pictures[f"{name}_examples"] = _examples(shown)
+    return pictures
+
+
+def _curves(at: list[float], rows: dict[str, list[float]], ylabel: str, xlabel: str) -> Figure:
+    percent = {name: 100 * np.array(row, float) for name, row in rows.items()}
+    figure = figures.curves(at, percent, xlabel=xlabel, ylabel=ylabel)
+    axis = figure.axes[0]
+    axis.set_ylim(-3, 103)
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _examples(shown: dict[str, dict[str, Any]]) -> Figure:
+    images, captions = [], []
+    for network, of in shown.items():
+        images.append(pixels_of(of))
+        captions += [
+            f"{_NAMES[network]}\n{label}" + (f" as {said}" if label != said else "")
+            for label, said in zip(of["labels"], of["predictions"], strict=True)
+        ]
+    epsilon = next(iter(shown.values()))["epsilon"]
+    title = f"BIM within {epsilon} of every pixel: class as prediction"
+    return figures.contact_sheet(np.concatenate(images), captions, title=title)
+
+
+def lines(results: Results) -> list[Line]:
+    """Of the report."""
+    found = []
+    for name in _datasets(results):
+        attacked = _attacked(name, results)
+        found += _match(name, results)
+        if set(attacked) == {CAPSULES, CNN}:
+            done = attacked[CNN]["attacks"]
+            found += [_untargeted(name, attack, attacked) for attack in _PAPER if attack in done]
+            found += _targeted(name, attacked)
+            found.append(_masking(name, attacked))
+        if CAPSULES in attacked:
+            found += _of_capsules(name, attacked[CAPSULES])
+    return found
+
+
+def _match(name: str, results: Results) -> Iterator[Line]:
+    both = [results.get(f"{name}_{network}") for network in (CAPSULES, CNN)]
+    if not all(both):
+        return
+    capsules, cnn = (each["metrics"] for each in both)
+    errors = " and ".join(study.share(each["validation_error"]) for each in (capsules, cnn))
+    tests = ", ".join(
+        study.share(each["test_error"], each["test_error_interval_95"]) for each in (capsules, cnn)
+    )
+    test = mcnemar(*(training.wrong_images(each) for each in (capsules, cnn)))
+    told = "differ" if test.p_value < _SIGNIFICANT else "are not told apart"
+    yield Line(
+        f"{name}: match of capsules ({capsules['parameters']:,} parameters with decoder) and CNN "
+        f"({cnn['parameters']:,}), {capsules['epochs']} epochs of both",
+        "similar accuracy",
+        f"error on {capsules['held_out']} held-out images {errors}; test error {tests}; one seed",
+        f"on the test images they {told} (only capsules wrong {test.only_first}, only CNN "
+        f"{test.only_second}; p = {test.p_value:.2g})",
+    )
+
+
+def _untargeted(name: str, attack: str, attacked: dict[str, dict[str, Any]]) -> Line:
+    capsules, cnn = (attacked[network]["attacks"][attack] for network in (CAPSULES, CNN))
+    images = attacked[CAPSULES]["attacked_images"]
+    level = _SIGNIFICANT / len(capsules)
+    better: dict[str, list[str]] = {CAPSULES: [], CNN: []}
+    for ours, theirs in zip(capsules, cnn, strict=True):
+        wrong = (training.wrong_images({**each, "test_images": images}) for each in (ours, theirs))
+        only_ours, only_theirs, p = mcnemar(*wrong)
+        if p < level:
+            better[CAPSULES if only_ours < only_theirs else CNN].append(f"{ours['epsilon']:g}")
+    told = [f"{_NAMES[n]} better at {', '.join(at)}" for n, at in better.items() if at]
+    return Line(
+        f"{name}: accuracy under {attack}, epsilon {_list(capsules, 'epsilon', 1)}",
+        _PAPER[attack],
+        f"capsules {_list(capsules, 'accuracy')}; CNN {_list(cnn, 'accuracy')} %",
+        f"{images} test images, one seed; {'; '.join(told) or 'not told apart at any epsilon'} "
+        f"(McNemar, p below {level:.2g})",
+    )
+
+
+def _targeted(name: str, attacked: dict[str, dict[str, Any]]) -> Iterator[Line]:
+    for attack, capsules in attacked[CAPSULES]["targeted"].items():
+        cnn = attacked[CNN]["targeted"][attack]
+        yield Line(
+            f"{name}: success of targeted {attack}, mean over all wrong classes, epsilon "
+            f"{_list(capsules, 'epsilon', 1)}",
+            "lower for capsules (EM, smallNORB)",
+            f"capsules {_list(capsules, 'success')}; CNN {_list(cnn, 'success')} %",
+            f"{capsules[0]['pairs']} pairs of image and target; those of an image hang together, "
+            "so that no test is made",
+        )
+
+
+def _masking(name: str, attacked: dict[str, dict[str, Any]]) -> Line:
+    ours = "; ".join(
+        f"{_NAMES[network]} {study.share(of['gradients']['zeros'])} zeros, magnitude "
+        f"{of['gradients']['magnitude']:.2g}"
+        for network, of in attacked.items()
+    )
+    why = "where a mask hid the gradient, one step or another network's images would hurt more: "
+    why += "; ".join(
+        f"{_NAMES[network]} " + ", ".join(f"{attack} {_last(of, attack)}" for attack in _MASKING)
+        for network, of in attacked.items()
+    )
+    last = attacked[CAPSULES]["attacks"]["FGSM"][-1]["epsilon"]
+    return Line(
+        f"{name}: gradient of the attacked loss with respect to the image",
+        "not masked: exact zeros no more than the CNN's (reported), magnitude 2 orders smaller",
+        ours,
+        f"{why} % right at epsilon {last:g}",
+    )
+
+
+def _last(of: dict[str, Any], attack: str) -> str:
+    found = of["attacks"].get(attack)
+    return f"{100 * found[-1]['accuracy']:.1f}" if found else "not tried"
+
+
+def _of_capsules(name: str, metrics: dict[str, Any]) -> Iterator[Line]:
+    attacks, images = metrics["attacks"], metrics["attacked_images"]
+    if {"vote attack", "PGD"} <= set(attacks):
+        votes, pgd = attacks["vote attack"], attacks["PGD"]
+        level = _SIGNIFICANT / len(votes)
+        tests = [
+            mcnemar(*(training.wrong_images({**m, "test_images": images}) for m in each))
+            for each in zip(votes, pgd, strict=True)
+        ]
+        stronger = [
+            f"{vote['epsilon']:g}"
+            for vote, test in zip(votes, tests, strict=True)
+            if test.p_value < level and test.only_first > test.only_second
+        ]
+        yield Line(
+            f"{name}: accuracy of capsules under the vote attack, epsilon "
+            f"{_list(votes, 'epsilon', 1)}",
+            "stronger than PGD through the routing (reported; dynamic routing, CIFAR-10)",
+            f"{_list(votes, 'accuracy')}; PGD {_list(pgd, 'accuracy')} %",
+            f"same steps and starts; stronger at {', '.join(stronger) or 'no epsilon'} (McNemar, p "
+            f"below {level:.2g}); the source's routing has three passes, this has one",
+        )
+    if "detection" in metrics:
+        detection = metrics["detection"]
+        alarms = study.share(detection["false_alarms"], detection["false_alarms_interval_95"])
+        told = "; ".join(
+            f"{attack} " + ", ".join(f"{each['told']} of {each['successful']}" for each in of)
+            for attack, of in attacks.items()
+        )
+        yield Line(
+            f"{name}: successful attacks told by the winning capsule's reconstruction, by epsilon "
+            "from the least",
+            "most of FGSM and BIM (reported; Frosst 2018)",
+            f"{told}; false alarms on clean test images {alarms}",
+            f"threshold: 95 % of {detection['held_out_images']} held-out images are nearer; the "
+            "attacks do not know of the detector",
+        )
+
+
+def _list(of: list[dict[str, Any]], key: str, scale: int = 100) -> str:
+    return ", ".join(f"{scale * each[key]:.{1 if scale > 1 else 2}f}" for each in of)
+
+
+def _told(each: dict[str, Any]) -> float:
+    return each["told"] / each["successful"] if each["successful"] else np.nan
+
+
+def _datasets(results: Results) -> list[str]:
+    return list(dict.fromkeys(each["metrics"]["dataset"] for each in results.values()))
+
+
+def _attacked(name: str, results: Results) -> dict[str, dict[str, Any]]:
+    """Metrics of the attacks by network, of those that are there."""
+    runs = {network: results.get(f"{name}_{network}_attacked") for network in _NAMES}
+    return {network: run["metrics"] for network, run in runs.items() if run is not None}
+
+
+def _epsilons(found: dict[str, dict[str, Any]], attacks: Sequence[str]) -> list[float]:
+    """Those that the attacks share."""
+    for metrics in found.values():
+        for attack in set(attacks) & set(metrics["attacks"]):
+            return [each["epsilon"] for each in metrics["attacks"][attack]]
+    return []
