@@ -240,7 +240,8 @@ def _tested(config: Config, chosen: Settings, folder: Path) -> _Tested:
     else:
         arrays = {key: values[: config.images] for key, values in _digits(dataset.name).items()}
     metrics, _ = training.test(trained.run, arrays)
-    return _Tested({**trained.metrics, **metrics}, trained.run.model, arrays, since)
+    own = {"encoder_parameters": training.encoder_parameters(trained.run.model)}
+    return _Tested({**trained.metrics, **own, **metrics}, trained.run.model, arrays, since)
 
 
 @lru_cache(maxsize=1)

@@ -149,16 +149,17 @@ def _dimension_line(found: dict[str, Any]) -> Line:
         kinds = "no property is strong enough"
     pure = found["purity"] - found["random_purity"]
     verdict = (
-        "the dimensions mean hardly more than any other direction of the pose"
+        "the dimensions mean hardly more than one draw of other directions of the pose"
         if pure < _PURER
-        else "the dimensions are purer than other directions of the pose"
+        else "the dimensions are purer than one draw of other directions of the pose"
     )
     return Line(
         f"MNIST: dimensions of the class capsules that a property of the decoded digit names "
         f"(it changes by {found['threshold']:g} spreads or more from -0.25 to 0.25)",
         "each has a meaning: scale, thickness, skew, width, shift, a part (shown, not measured)",
         f"{total - counts['none']} of {total}: {kinds}; test error "
-        f"{share(found['test_error'], found['test_error_interval_95'])}",
+        f"{share(found['test_error'], found['test_error_interval_95'])} of "
+        f"{found['test_images']:,} images",
         f"the strongest property is {found['purity']:.2f} of all changes along a dimension, and "
         f"{found['random_purity']:.2f} along random directions, of which "
         f"{share(found['random_named'])} have a name: {verdict}; 0.25 is "
@@ -233,7 +234,8 @@ def _errors(there: Metrics) -> str:
     return "test errors: " + ", ".join(
         f"{'CNN' if name.endswith('cnn') else 'capsules'} "
         f"{share(found['test_error'], found['test_error_interval_95'])} "
-        f"({found['parameters']:,} parameters)"
+        f"({found['test_images']:,} images; {found['encoder_parameters']:,} parameters"
+        f"{'' if name.endswith('cnn') else ' and a decoder, by which they learn to draw as well'})"
         for name, found in there.items()
     )
 

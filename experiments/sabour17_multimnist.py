@@ -241,7 +241,8 @@ def lines(results: Results) -> list[Line]:
                 Line(
                     f"each digit reconstructed, trained on {seen}: mean squared error",
                     "shown, not measured",
-                    f"{errors['reconstruction']:.4f}",
+                    f"{errors['reconstruction']:.4f} (of the {errors['digits']:,} digits of "
+                    f"{errors['digits_shown']:,} that were named)",
                     f"in its place the whole picture has {errors['picture']:.4f}, nothing "
                     f"{errors['blank']:.4f}, the other digit {errors['other']:.4f}",
                 )

@@ -25,7 +25,7 @@ def squared_errors(prediction: Prediction, arrays: data.Arrays) -> dict[str, Any
     Returns:
         Mean squared errors of pixels in [0, 1]: of the "reconstruction", and of what might be in
         its place: the "other" digit, the whole "picture", a "blank". "by_class" has the first one
-        for each digit, None where it was never found.
+        for each digit, None where it was never found. "digits" were found, of "digits_shown".
     """
     rows, labels = [], []
     same = arrays["label"][:, :, None] == prediction.labels[:, None, :]
@@ -37,6 +37,8 @@ def squared_errors(prediction: Prediction, arrays: data.Arrays) -> dict[str, Any
         labels.append(arrays["label"][image, place])
     errors, classes = np.array(rows).reshape(-1, len(_NUMBERS)), np.array(labels)
     return {
+        "digits": len(rows),
+        "digits_shown": arrays["label"].size,
         **{
             name: float(column.mean()) if len(column) else None
             for name, column in zip(_NUMBERS, errors.T, strict=True)
