@@ -90,16 +90,18 @@ def test_counted_flops_are_xlas_own_where_convolutions_are_plain_sums(name):
     assert report["xla_flops_per_image"] == pytest.approx(report["flops_per_image"], rel=0.1)
 
 
-# What experiments/results/speed.json says, less a margin for another day: capsnet 0.75 of the
-# matrix product and 1.1 of uniform routing's time were found possible.
+# What experiments/results/speed.json says, less a margin for another day: capsnet 0.96 of the
+# matrix product in training, 0.79 in inference (0.56 to 0.82 on other days), 0.90 of uniform routing;
+# efficient_capsnet 0.62. By plain sums capsnet has 0.6 and 0.45.
 @pytest.mark.slow
-def test_the_ratios_of_the_committed_result_hold():
+def test_the_ratios_of_the_committed_result_hold(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")  # the suite's own, which compile fast what runs slowly
     config = speed.Config(batch_sizes={"capsnet": (64,), "efficient_capsnet": (64,)}, rounds=3)
     capsnet, efficient = speed.run(config, {})["rows"]
-    assert speed.share(capsnet, "train") > 0.6
-    assert speed.share(capsnet, "inference") > 0.6
+    assert speed.share(capsnet, "train") > 0.65
+    assert speed.share(capsnet, "inference") > 0.5
     assert speed.ratio(capsnet, "uniform", "train") > 0.75
-    assert speed.share(efficient, "train") > 0.15
+    assert speed.share(efficient, "train") > 0.4
     assert not capsnet["train"]["xla_alarm"]
     assert capsnet["train"]["compile_seconds"] < 15
     assert capsnet["train"]["temporaries_bytes"] < 400e6
