@@ -91,8 +91,8 @@ def test_counted_flops_are_xlas_own_where_convolutions_are_plain_sums(name):
 
 
 # What experiments/results/speed.json says, less a margin for another day: capsnet 0.96 of the
-# matrix product in training, 0.79 in inference (0.56 to 0.82 on other days), 0.90 of uniform routing;
-# efficient_capsnet 0.62. By plain sums capsnet has 0.6 and 0.45.
+# matrix product in training, 0.79 in inference (0.56 to 0.82 on other days), 0.90 of uniform
+# routing; efficient_capsnet 0.62. By plain sums capsnet has 0.6 and 0.45.
 @pytest.mark.slow
 def test_the_ratios_of_the_committed_result_hold(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS")  # the suite's own, which compile fast what runs slowly
