@@ -238,7 +238,7 @@ def _tested(config: Config, chosen: Settings, folder: Path) -> _Tested:
     if dataset.name == "toy_norb":
         arrays = dataset.load("test")
     else:
-        arrays = {key: values[: config.images] for key, values in _digits(dataset.name).items()}
+        arrays = training.first(_digits(dataset.name), config.images)
     metrics, _ = training.test(trained.run, arrays)
     own = {"encoder_parameters": training.encoder_parameters(trained.run.model)}
     return _Tested({**trained.metrics, **own, **metrics}, trained.run.model, arrays, since)

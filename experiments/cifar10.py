@@ -29,7 +29,6 @@ from matplotlib.figure import Figure
 
 from capsjax import data, figures
 from capsjax.__main__ import use_huge_pages
-from capsjax.analysis.statistics import mcnemar, wilson_interval
 from capsjax.models import baselines, capsnet, efficient_capsnet
 from capsjax.routing import dynamic, self_attention
 from capsjax.training.settings import Settings
@@ -204,17 +203,8 @@ def _together(form: str, folders: list[Path], config: Config, folder: Path) -> d
     dataset = _find(config.dataset, config.images)
     labels = dataset.load("test")["label"][: config.tested]
     total = sum(np.load(each / "activations.npy") for each in folders)
-    wrong = total.argmax(1) != labels
-    errors = int(wrong.sum())
-    return {
-        "form": form,
-        "together": len(folders),
-        "test_error": errors / len(labels),
-        "test_error_interval_95": wilson_interval(errors, len(labels)),
-        "test_errors": errors,
-        "test_images": len(labels),
-        "wrong": training.packed(wrong),
-    }
+    found = training.of_wrong(total.argmax(1) != labels)
+    return {"form": form, "together": len(folders), **found}
 
 
 def _single(results: Results) -> list[dict[str, Any]]:
@@ -299,12 +289,7 @@ def _against(one: dict[str, Any], single: list[dict[str, Any]]) -> str:
     other = next((each for each in single if each["form"] == CNN), None)
     if other is None:
         return "no CNN to compare with yet"
-    test = mcnemar(training.wrong_images(one), training.wrong_images(other))
-    told = "differs from" if test.p_value < 0.05 else "not told apart from"
-    return (
-        f"{told} the CNN at {study.share(other['test_error'])} (only this wrong "
-        f"{test.only_first}, only that {test.only_second}; p = {test.p_value:.2g})"
-    )
+    return training.compared(one, other, f"the CNN at {study.share(other['test_error'])}")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from capsjax.analysis.statistics import mcnemar, mean_interval, wilson_interval
+from capsjax.analysis.statistics import mcnemar, mean_interval
 from capsjax.routing import random_coupling
 from experiments import training
 
@@ -95,15 +93,3 @@ def told(found: Paired, other: str) -> str:
         f"{verdict}: {points} ({low:+.2f} to {high:+.2f}); McNemar p < {LEVEL} in {small} of "
         f"{len(found.p_values)} seeds"
     )
-
-
-def of_wrong(wrong: np.ndarray) -> Metrics:
-    """What a result says of the test images that are wrong, bool ``[N]``."""
-    errors = int(wrong.sum())
-    return {
-        "test_error": errors / len(wrong),
-        "test_error_interval_95": wilson_interval(errors, len(wrong)),
-        "test_errors": errors,
-        "test_images": len(wrong),
-        "wrong": training.packed(wrong),
-    }

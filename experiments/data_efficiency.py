@@ -152,7 +152,7 @@ def _one(config: Config, name: str, per_class: int, chosen: Settings, folder: Pa
     )
     graph, *_ = split(network)
     last = nnx.merge(graph, result.state.params, result.state.rest, copy=True)
-    shown = {key: value[: config.test_images] for key, value in dataset.load("test").items()}
+    shown = training.first(dataset.load("test"), config.test_images)
     tested, _ = training.test(Run(last, chosen), shown)
     steps = [entry for entry in result.history if entry["split"] == "train"]
     return {

@@ -33,7 +33,6 @@ from matplotlib.figure import Figure
 
 from capsjax import data, figures
 from capsjax.__main__ import use_huge_pages
-from capsjax.analysis.statistics import mcnemar
 from capsjax.models import capsnet
 from capsjax.routing import dynamic
 from capsjax.training.settings import Settings
@@ -277,12 +276,7 @@ def _against(each: dict[str, Any], other: dict[str, Any] | None) -> str:
     )
     if other is None or each["form"] == PLAIN:
         return about
-    test = mcnemar(training.wrong_images(each), training.wrong_images(other))
-    told = "differs from" if test.p_value < 0.05 else "not told apart from"
-    return (
-        f"{told} {other['form']} (only this wrong {test.only_first}, only that {test.only_second}; "
-        f"p = {test.p_value:.2g})"
-    )
+    return training.compared(each, other, other["form"])
 
 
 if __name__ == "__main__":

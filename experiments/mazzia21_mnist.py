@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 
 from capsjax import data, figures
 from capsjax.__main__ import use_huge_pages
-from capsjax.analysis.statistics import wilson_interval
 from capsjax.models import efficient_capsnet
 from capsjax.training.settings import Settings
 from experiments import study, training
@@ -135,15 +134,7 @@ def _ensemble(members: dict[Path, str], tested: int | None, folder: Path) -> dic
                 "whose result is: give the --workdir in which the seeds were trained, or remove "
                 f"their results and {each} to train anew"
             )
-    wrong = np.sum(lengths, axis=0).argmax(1) != labels
-    errors = int(wrong.sum())
-    return {
-        "test_error": errors / len(labels),
-        "test_error_interval_95": wilson_interval(errors, len(labels)),
-        "test_errors": errors,
-        "test_images": len(labels),
-        "wrong": training.packed(wrong),
-    }
+    return training.of_wrong(np.sum(lengths, axis=0).argmax(1) != labels)
 
 
 def draw(results: study.Results) -> dict[str, Figure]:

@@ -37,7 +37,7 @@ from capsjax.routing import dynamic
 from capsjax.serial import to_json
 from capsjax.training.settings import Settings
 from experiments import study, training
-from experiments.comparison import Metrics, drawn_by, of_wrong, paired, told
+from experiments.comparison import Metrics, drawn_by, paired, told
 from experiments.extrapolation import traced
 from experiments.study import Line, Results, Study
 
@@ -142,7 +142,7 @@ def _one(config: Config, form: str, chosen: Settings, folder: Path) -> Metrics:
     trained = training.train(chosen, dataset, folder)
     steps = [entry for entry in trained.history if entry["split"] == "train"]
     losses = np.array([entry["loss"] for entry in steps])
-    shown = {key: value[: config.test_images] for key, value in dataset.load("test").items()}
+    shown = training.first(dataset.load("test"), config.test_images)
     own = chosen.model_config.routing
     if isinstance(own, dynamic.Config):
         tested = _by_iteration(trained.run.model, shown, own.num_iterations, config.tested)
@@ -163,7 +163,7 @@ def _by_iteration(network: Any, arrays: data.Arrays, own: int, tested: int) -> M
     labels = arrays["label"]
     said, polarised = traced(network, arrays["image"], max(own, tested))
     return {
-        **of_wrong(said[:, own - 1] != labels),
+        **training.of_wrong(said[:, own - 1] != labels),
         "iterations": own,
         "errors_by_iterations": (said != labels[:, None]).mean(0).tolist(),
         "changed_by_iterations": (said != said[:, :1]).mean(0).tolist(),

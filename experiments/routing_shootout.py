@@ -134,7 +134,7 @@ def _settings(config: Config, name: str, seed: int) -> Settings:
 def _one(config: Config, name: str, chosen: Settings, folder: Path) -> Metrics:
     dataset = data.find("mnist")
     trained = training.train(chosen, dataset, folder)
-    shown = {key: value[: config.test_images] for key, value in dataset.load("test").items()}
+    shown = training.first(dataset.load("test"), config.test_images)
     tested, evaluation = training.test(trained.run, shown)
     said = evaluation.prediction
     # An activation may round to a little more than 1.

@@ -205,12 +205,17 @@ def _test(
     path, network = _affnist(), load()
     told = {**told, "encoder_parameters": training.encoder_parameters(network.model)}
     if told["set"] == REAL and path is not None:
-        return {**told, **training.test(network, _first(read_affnist(path), config))[0]}
-    arrays = _first(data.load("affine_mnist", "test"), config)
+        return {
+            **told,
+            **training.test(network, training.first(read_affnist(path), config.test_images))[0],
+        }
+    arrays = training.first(data.load("affine_mnist", "test"), config.test_images)
     metrics, _ = training.test(network, arrays)
     by = factors.count(arrays["parameters"], training.wrong_images(metrics))
     # Digits that are moved only, as in training.
-    moved, _ = training.test(network, _first(data.load("translated_mnist", "test"), config))
+    moved, _ = training.test(
+        network, training.first(data.load("translated_mnist", "test"), config.test_images)
+    )
     return {**told, **metrics, "moved_error": moved["test_error"], "by": by}
 
 
@@ -219,10 +224,6 @@ def _affnist() -> Path | None:
     place = manual_dir()
     path = None if place is None else place / "affnist" / "test.mat"
     return path if path is not None and path.is_file() else None
-
-
-def _first(arrays: data.Arrays, config: Config) -> data.Arrays:
-    return {key: value[: config.test_images] for key, value in arrays.items()}
 
 
 def _found(results: Results, kind: str) -> dict[str, dict[str, Any]]:
@@ -289,7 +290,7 @@ def lines(results: Results) -> list[Line]:
 
 
 def _against(name: str, tests: dict[str, dict[str, Any]]) -> str:
-    return training.compared(name, CNN, tests) if CNN in tests and name != CNN else ""
+    return training.compared(tests[name], tests[CNN], CNN) if CNN in tests and name != CNN else ""
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from matplotlib.figure import Figure
 
 from capsjax import data, figures
 from capsjax.__main__ import use_huge_pages
-from capsjax.analysis.statistics import mcnemar
 from capsjax.models import baselines, capsnet
 from capsjax.routing import dynamic
 from capsjax.training.settings import Settings
@@ -251,12 +250,7 @@ def _against(form: str, other: str, short: dict[str, dict[str, Any]]) -> str:
         return "the form that others of as many epochs are compared with"
     if other not in short:
         return ""
-    test = mcnemar(*(training.wrong_images(short[name]) for name in (form, other)))
-    told = "differs from" if test.p_value < 0.05 else "not told apart from"
-    return (
-        f"{told} {other} (only this wrong {test.only_first}, only that {test.only_second}; "
-        f"p = {test.p_value:.2g})"
-    )
+    return training.compared(short[form], short[other], other)
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def _one(seen: str, name: str, chosen: Settings, config: Config, folder: Path) -
 
 
 def _some(dataset: data.Dataset, config: Config) -> data.Arrays:
-    return {key: value[: config.test_images] for key, value in dataset.load("test").items()}
+    return training.first(dataset.load("test"), config.test_images)
 
 
 def _of(results: Results, seen: str) -> dict[str, dict[str, Any]]:
@@ -265,7 +265,9 @@ def lines(results: Results) -> list[Line]:
 
 
 def _against(name: str, networks: dict[str, dict[str, Any]]) -> str:
-    return training.compared(name, CNN, networks) if CNN in networks and name != CNN else ""
+    if name == CNN or CNN not in networks:
+        return ""
+    return training.compared(networks[name], networks[CNN], CNN)
 
 
 def _told(*parts: str) -> str:

@@ -4,14 +4,13 @@ import base64
 import sys
 import time
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from capsjax import data, models
-from capsjax.analysis.statistics import mcnemar
+from capsjax.analysis.statistics import mcnemar, wilson_interval
 from capsjax.models import count_parameters
 from capsjax.serial import to_json
 from capsjax.training import loop, losses, run
@@ -121,13 +120,19 @@ def test(
         np.sort(labels.reshape(evaluation.total, -1))
         for labels in (evaluation.prediction.labels, arrays["label"])
     )
+    return of_wrong((said != true).any(1)), evaluation
+
+
+def of_wrong(wrong: np.ndarray) -> dict[str, Any]:
+    """What a result says of the test images that are wrong, bool ``[N]``."""
+    errors = int(wrong.sum())
     return {
-        "test_error": evaluation.error,
-        "test_error_interval_95": evaluation.interval,
-        "test_errors": evaluation.errors,
-        "test_images": evaluation.total,
-        "wrong": packed((said != true).any(1)),
-    }, evaluation
+        "test_error": errors / len(wrong),
+        "test_error_interval_95": wilson_interval(errors, len(wrong)),
+        "test_errors": errors,
+        "test_images": len(wrong),
+        "wrong": packed(wrong),
+    }
 
 
 def train_and_test(
@@ -178,17 +183,17 @@ def wrong_images(metrics: dict[str, Any]) -> np.ndarray:
     return np.unpackbits(bits, count=metrics["test_images"]).astype(bool)
 
 
-def compared(name: str, other: str, results: Mapping[str, dict[str, Any]]) -> str:
-    """Whether two networks differ on the same images, in words.
+def compared(one: dict[str, Any], other: dict[str, Any], called: str) -> str:
+    """Whether two networks differ on the same images by McNemar's test, in words.
 
     Args:
-        name: of the one.
-        other: of the one that it is compared with.
-        results: metrics of both by their names.
+        one: metrics of the one.
+        other: those of the one that it is compared with.
+        called: what the other is called.
     """
-    test = mcnemar(*(wrong_images(results[each]) for each in (name, other)))
+    test = mcnemar(wrong_images(one), wrong_images(other))
     told = "differs from" if test.p_value < 0.05 else "not told apart from"
     return (
-        f"{told} {other} (wrong with this only {test.only_first}, with that only "
-        f"{test.only_second}; McNemar's p = {test.p_value:.2g})"
+        f"{told} {called} (only this wrong {test.only_first}, only that {test.only_second}; "
+        f"p = {test.p_value:.2g})"
     )

@@ -7,7 +7,6 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from capsjax import data
-from capsjax.analysis.statistics import wilson_interval
 from capsjax.data import prepared, subsets, toy_norb
 from capsjax.training.run import Run
 from experiments import training
@@ -80,7 +79,7 @@ def measure(network: Run, test: data.Arrays, split: str) -> dict[str, Any]:
     last = list(parts.values())[-1]
     toys = 100 * test["label"] + test["instance"]
     return {
-        **{part: _errors(wrong[rows]) for part, rows in parts.items()},
+        **{part: training.of_wrong(wrong[rows]) for part, rows in parts.items()},
         "by": {factor: _by(test[factor], wrong) for factor in FACTORS},
         "toys": _by(toys[last], wrong[last]),
     }
@@ -108,17 +107,6 @@ def ratio_interval(first: dict[str, Any], second: dict[str, Any]) -> tuple[float
 
 def _viewpoint(arrays: data.Arrays, factor: str) -> tuple[data.Arrays, data.Arrays]:
     return subsets.viewpoint(arrays, cast(Literal["azimuth", "elevation"], factor))
-
-
-def _errors(wrong: np.ndarray) -> dict[str, Any]:
-    errors = int(wrong.sum())
-    return {
-        "test_error": errors / len(wrong),
-        "test_error_interval_95": wilson_interval(errors, len(wrong)),
-        "test_errors": errors,
-        "test_images": len(wrong),
-        "wrong": training.packed(wrong),
-    }
 
 
 def _by(values: np.ndarray, wrong: np.ndarray) -> dict[str, list[int]]:

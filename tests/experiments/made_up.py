@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.comparison import of_wrong
+from experiments.training import of_wrong
 
 
 def wrong(count, *, of=1000, first=0):

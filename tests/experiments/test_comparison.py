@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import comparison
+from experiments import comparison, training
 from tests.experiments.made_up import result, wrong
 
 
@@ -35,7 +35,7 @@ def test_one_seed_has_mcnemars_test_alone(only_second, p):
     # Only 1 image with the first and 8 or 4 with the second: two tails of (1 + 9) / 2^9, or
     # (1 + 5) / 2^5.
     first, second = wrong(1, first=500), wrong(only_second)
-    pair = [[comparison.of_wrong(each)] for each in (first, second)]
+    pair = [[training.of_wrong(each)] for each in (first, second)]
     found = comparison.paired(*pair)
     assert found.interval is None
     assert found.p_values == pytest.approx([p], abs=1e-4)
@@ -51,7 +51,7 @@ def test_forms_of_other_numbers_of_seeds_are_not_compared():
 
 
 def test_what_is_wrong_as_a_result_says_it():
-    found = comparison.of_wrong(wrong(25, of=10_000))
+    found = training.of_wrong(wrong(25, of=10_000))
     assert found["test_error"] == 0.0025
     assert (found["test_errors"], found["test_images"]) == (25, 10_000)
     # Newcombe's formula by hand, as in the docstring of wilson_interval.
