@@ -33,6 +33,7 @@ from capsjax.models import baselines, capsnet, efficient_capsnet
 from capsjax.routing import dynamic, self_attention
 from capsjax.training.settings import Settings
 from experiments import cifar10_images, study, training
+from experiments.comparison import Metrics, against
 from experiments.study import Line, Results, Study
 
 PAPER = 0.106
@@ -207,8 +208,12 @@ def _together(form: str, folders: list[Path], config: Config, folder: Path) -> d
     return {"form": form, "together": len(folders), **found}
 
 
-def _single(results: Results) -> list[dict[str, Any]]:
-    return [r["metrics"] for r in results.values() if "together" not in r["metrics"]]
+def _single(results: Results) -> list[Metrics]:
+    return [
+        {**result["metrics"], "seed": result["seed"]}
+        for result in results.values()
+        if "together" not in result["metrics"]
+    ]
 
 
 def draw(results: Results) -> dict[str, Figure]:
@@ -250,15 +255,12 @@ def lines(results: Results) -> list[Line]:
         if not seeds:
             continue
         one = seeds[0]
-        error = study.shares([each["test_error"] for each in seeds])
-        if len(seeds) == 1:
-            error = f"{study.share(one['test_error'], one['test_error_interval_95'])}, one seed"
         made.append(
             Line(
                 f"CIFAR-10, {form}, a single network of {one['parameters']:,} parameters",
                 "10.6 % (7 networks together)" if form in (DYNAMIC, PUBLISHED) else "none",
-                error,
-                f"{_about(one)}; {_against(one, single)}" if form != CNN else _about(one),
+                study.errors(seeds),
+                f"{_about(one)}; {_against(form, single)}" if form != CNN else _about(one),
             )
         )
     for result in results.values():
@@ -284,12 +286,15 @@ def _about(metrics: dict[str, Any]) -> str:
     )
 
 
-def _against(one: dict[str, Any], single: list[dict[str, Any]]) -> str:
+def _against(form: str, single: list[Metrics]) -> str:
     """Whether a form differs from the CNN on the same test images."""
-    other = next((each for each in single if each["form"] == CNN), None)
-    if other is None:
-        return "no CNN to compare with yet"
-    return training.compared(one, other, f"the CNN at {study.share(other['test_error'])}")
+    own, other = (_of(name, single) for name in (form, CNN))
+    others = {each["form"] for each in single} - {CNN}
+    return against(own, other, "the CNN", comparisons=len(others)) or "no CNN to compare with yet"
+
+
+def _of(form: str, single: list[Metrics]) -> dict[int, Metrics]:
+    return {each["seed"]: each for each in single if each["form"] == form}
 
 
 if __name__ == "__main__":

@@ -3,15 +3,16 @@
 Over several seeds the differences of each seed's two errors have a Student interval; McNemar's test
 asks of every seed's own two networks whether chance explains which images only one gets wrong.
 Forms differ if the interval leaves 0 out and most seeds' tests agree. With one seed there is
-McNemar's test alone.
+McNemar's test alone. Of several comparisons in one table each has to pass at its share of the level
+(Bonferroni).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from capsjax.analysis.statistics import mcnemar, mean_interval
+from capsjax.analysis.statistics import McNemar, mcnemar, mean_interval
 from capsjax.routing import random_coupling
 from experiments import training
 
@@ -27,17 +28,16 @@ class Paired(NamedTuple):
     Attributes:
         difference: mean over seeds of the first's test error less the second's.
         interval: its Student interval; None for one seed.
-        p_values: McNemar's of every seed.
+        tests: McNemar's of every seed.
     """
 
     difference: float
     interval: tuple[float, float] | None
-    p_values: list[float]
+    tests: list[McNemar]
 
-    @property
-    def differs(self) -> bool:
+    def differs(self, level: float = LEVEL) -> bool:
         """Whether the forms are told apart: over seeds, and on the same images by most of them."""
-        on_images = sum(p < LEVEL for p in self.p_values) > len(self.p_values) / 2
+        on_images = sum(test.p_value < level for test in self.tests) > len(self.tests) / 2
         if self.interval is None:
             return on_images
         return on_images and not self.interval[0] <= 0 <= self.interval[1]
@@ -70,26 +70,63 @@ def paired(first: Sequence[Metrics], second: Sequence[Metrics]) -> Paired:
     differences = [one["test_error"] - other["test_error"] for one, other in pairs]
     mean, interval = mean_interval(differences, low=-math.inf, high=math.inf)
     tests = [mcnemar(*(training.wrong_images(each) for each in pair)) for pair in pairs]
-    return Paired(mean, interval, [test.p_value for test in tests])
+    return Paired(mean, interval, tests)
 
 
-def told(found: Paired, other: str) -> str:
+def told(found: Paired, other: str, *, comparisons: int = 1) -> str:
     """A comparison in words.
 
     Args:
         found: the comparison.
         other: what the second form is called.
+        comparisons: of how many in the same table it is one.
     """
-    if not found.differs:
+    level = LEVEL / comparisons
+    if not found.differs(level):
         verdict = f"not told apart from {other}"
     else:
         verdict = f"{'fewer' if found.difference < 0 else 'more'} errors than {other}"
-    points = f"{100 * found.difference:+.2f} points"
+    verdict += f": {100 * found.difference:+.2f} points"
+    among = f", one of {comparisons} comparisons" if comparisons > 1 else ""
     if found.interval is None:
-        return f"{verdict}: {points}, one seed, McNemar p = {found.p_values[0]:.2g}"
+        (test,) = found.tests
+        return (
+            f"{verdict}, one seed (only this wrong {test.only_first}, only that "
+            f"{test.only_second}; p = {test.p_value:.2g}{among})"
+        )
     low, high = (100 * end for end in found.interval)
-    small = sum(p < LEVEL for p in found.p_values)
+    small = sum(test.p_value < level for test in found.tests)
     return (
-        f"{verdict}: {points} ({low:+.2f} to {high:+.2f}); McNemar p < {LEVEL} in {small} of "
-        f"{len(found.p_values)} seeds"
+        f"{verdict} ({low:+.2f} to {high:+.2f}); McNemar p < {level:.2g} in {small} of "
+        f"{len(found.tests)} seeds{among}"
     )
+
+
+def against(
+    first: Mapping[int, Metrics],
+    second: Mapping[int, Metrics],
+    other: str,
+    *,
+    comparisons: int = 1,
+) -> str:
+    """Whether two forms differ, of the seeds that both were trained from, in words.
+
+    Args:
+        first: metrics of the first form's runs by seed.
+        second: those of the second form.
+        other: what the second form is called.
+        comparisons: as for ``told``.
+
+    Returns:
+        The words; empty if no seed is of both.
+    """
+    both = [seed for seed in first if seed in second]
+    if not both:
+        return ""
+    found = paired([first[seed] for seed in both], [second[seed] for seed in both])
+    return told(found, other, comparisons=comparisons)
+
+
+def compared(first: Metrics, second: Metrics, other: str, *, comparisons: int = 1) -> str:
+    """``against`` for two runs of one seed."""
+    return told(paired([first], [second]), other, comparisons=comparisons)

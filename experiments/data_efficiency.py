@@ -265,21 +265,25 @@ def lines(results: Results) -> list[Line]:
                     f"{per_class:,} images a class, {TITLES[name]} against CNN",
                     "as good or better with fewer images (reported)",
                     ours,
-                    "" if compared is None else _reason(name, compared, own, other),
+                    ""
+                    if compared is None
+                    else _reason(name, compared, own, other, comparisons=len(_sizes(results))),
                 )
             )
     return found
 
 
-def _reason(name: str, compared: Paired, own: list[Metrics], other: list[Metrics]) -> str:
+def _reason(
+    name: str, compared: Paired, own: list[Metrics], other: list[Metrics], *, comparisons: int
+) -> str:
     """Whether they differ, and how well each had learned what it was shown."""
     learned = [
         study.share(float(np.mean([each["last_training_error"] for each in runs])))
         for runs in (own, other)
     ]
     return (
-        f"{TITLES[name]}: {told(compared, 'the CNN')}; of their last {_LAST} training batches "
-        f"{learned[0]} and {learned[1]} were wrong"
+        f"{TITLES[name]}: {told(compared, 'the CNN', comparisons=comparisons)}; of their last "
+        f"{_LAST} training batches {learned[0]} and {learned[1]} were wrong"
     )
 
 

@@ -37,6 +37,7 @@ from capsjax.models import capsnet
 from capsjax.routing import dynamic
 from capsjax.training.settings import Settings
 from experiments import layers_seen, study, training
+from experiments.comparison import Metrics, against
 from experiments.study import Line, Results, Study
 
 # A gradient of 0 in a logarithmic picture.
@@ -236,28 +237,24 @@ def lines(results: Results) -> list[Line]:
     for form in dict.fromkeys(each["form"] for each in found):
         seeds = [each for each in found if each["form"] == form]
         one = seeds[0]
-        error = study.shares([each["test_error"] for each in seeds])
-        if len(seeds) == 1:
-            error = f"{study.share(one['test_error'], one['test_error_interval_95'])}, one seed"
         dead = ", ".join(f"{100 * share:.0f}" for share in one["dead_share"])
         norms = [one["gradient_norms"][part]["first"] for part in one["parts"]]
         varying = ", ".join(f"{value:.2g}" for value in one["coefficient_deviation"])
         by_image = ", ".join(f"{100 * share:.0f}" for share in one["image_share"])
         ours = (
-            f"{error}; dead capsules by layer {dead} %; first gradients from {norms[-1]:.1e} "
-            f"(classes) to {norms[0]:.1e} (convolution); coefficients' deviation over images "
-            f"{varying} of the even share, {by_image} % of their variance"
+            f"{study.errors(seeds)}; dead capsules by layer {dead} %; first gradients from "
+            f"{norms[-1]:.1e} (classes) to {norms[0]:.1e} (convolution); coefficients' deviation "
+            f"over images {varying} of the even share, {by_image} % of their variance"
         )
         paper = _PAPER.get(form, "not in the paper")
         # With a change against without it; the plain ones against a single layer.
         plain = PLAIN if form in _PLAIN else form.partition(",")[0]
-        others = [each for each in found if (each["form"], each["seed"]) == (plain, one["seed"])]
-        why = _against(one, others[0] if others else None)
+        why = _against(form, plain, found)
         made.append(Line(f"small CapsNet, {form}, test error", paper, ours, why))
     return made
 
 
-def _in_order(results: Results) -> list[dict[str, Any]]:
+def _in_order(results: Results) -> list[Metrics]:
     """The runs' metrics with their seeds, in the order of the forms."""
     found = [{**result["metrics"], "seed": result["seed"]} for result in results.values()]
     order = list(FORMS)
@@ -268,15 +265,17 @@ def _title(each: dict[str, Any]) -> str:
     return each["form"] if each["seed"] == 0 else f"{each['form']}, seed {each['seed']}"
 
 
-def _against(each: dict[str, Any], other: dict[str, Any] | None) -> str:
+def _against(form: str, plain: str, found: list[Metrics]) -> str:
     """Whether a form differs from another on the same test images."""
+    own, other = ({e["seed"]: e for e in found if e["form"] == name} for name in (form, plain))
     about = (
-        f"a reduced network, {each['steps']:,} steps on MNIST; the weights' first size and what is "
-        "measured are ours, the paper's were not seen"
+        f"a reduced network, {next(iter(own.values()))['steps']:,} steps on MNIST; the weights' "
+        "first size and what is measured are ours, the paper's were not seen"
     )
-    if other is None or each["form"] == PLAIN:
+    if form == PLAIN:
         return about
-    return training.compared(each, other, other["form"])
+    others = {each["form"] for each in found} - {PLAIN}
+    return against(own, other, plain, comparisons=len(others)) or about
 
 
 if __name__ == "__main__":

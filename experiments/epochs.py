@@ -30,7 +30,7 @@ class Match(NamedTuple):
     epochs: dict[str, int]
 
 
-def match(errors: Mapping[str, Sequence[float]], *, least: float = 0.0) -> Match:
+def match(errors: Mapping[str, Sequence[float]], *, least: float = 0.0, first: int = 1) -> Match:
     """The epoch of each network whose held-out error is nearest to one that all reach.
 
     That is the least error of the network whose least error is largest. Of epochs that are equally
@@ -39,6 +39,8 @@ def match(errors: Mapping[str, Sequence[float]], *, least: float = 0.0) -> Match
     Args:
         errors: of every network, the held-out error after each epoch.
         least: match at this error where all of them reach a lower one.
+        first: of the epochs from this one on; all of them if a network has fewer. The running
+            statistics of normalisation are far from what they describe in the first few.
 
     Returns:
         The error and the epochs.
@@ -51,13 +53,17 @@ def match(errors: Mapping[str, Sequence[float]], *, least: float = 0.0) -> Match
         Match(error=0.25, epochs={'quick': 2, 'slow': 3})
         >>> match({"quick": [0.5, 0.22, 0.1], "slow": [0.6, 0.4, 0.25]}, least=0.45)
         Match(error=0.45, epochs={'quick': 1, 'slow': 2})
+        >>> match({"quick": [0.5, 0.22, 0.1], "slow": [0.6, 0.4, 0.25]}, first=3)
+        Match(error=0.25, epochs={'quick': 3, 'slow': 3})
     """
     if not errors or not all(map(len, errors.values())):
         raise ValueError(f"errors are {dict(errors)}, expected some of every network")
-    reached = max(least, *map(min, errors.values()))
+    before = min(first, *map(len, errors.values())) - 1
+    late = {name: values[before:] for name, values in errors.items()}
+    reached = max(least, *map(min, late.values()))
     nearest = {
-        name: 1 + int(np.argmin(np.abs(np.subtract(values, reached))))
-        for name, values in errors.items()
+        name: 1 + before + int(np.argmin(np.abs(np.subtract(values, reached))))
+        for name, values in late.items()
     }
     return Match(float(reached), nearest)
 

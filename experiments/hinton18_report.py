@@ -1,6 +1,6 @@
 """What is said and drawn of ``hinton18_viewpoint``, from its results alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from capsjax import figures
 from capsjax.analysis.statistics import mcnemar
-from experiments import training
+from experiments import epochs, training
 from experiments.study import Line, Results, share
 from experiments.viewpoints import FACTORS, OWN, ratio_interval
 
@@ -38,23 +38,41 @@ NOT_THERE = "not in the paper"
 Metrics = Mapping[str, Any]
 
 
+def matched(errors: Mapping[str, Sequence[float]]) -> epochs.Match:
+    """Where two networks are equally good on held-out toys.
+
+    Args:
+        errors: of each, after every epoch.
+
+    Returns:
+        Their epochs, not the first two: running statistics settle there.
+    """
+    return epochs.match(errors, first=3)
+
+
 def lines(results: Results) -> list[Line]:
     """Of the report."""
     found = []
     for factor in FACTORS:
-        best, matched = (_of(factor, results, suffix) for suffix in ("", "-matched"))
-        for name, metrics in matched.items():
+        best = _of(factor, results)
+        for name, metrics in best.items():
             reported = REPORTED[factor].get(name)
             found.append(
                 Line(
-                    f"novel {factor}s of {_named(metrics)}, {TITLES[name]}, matched",
+                    f"novel {factor}s of {_named(metrics)}, {TITLES[name]}, best epoch",
                     _reported(*reported) if reported else NOT_THERE,
                     f"novel {_error(metrics['novel'])}, familiar {_error(metrics['familiar'])}, "
                     "one seed (intervals over images, of 25 toys)",
-                    _epochs(metrics, best.get(name)),
+                    f"{metrics['parameters']:,} parameters; "
+                    f"{share(min(metrics['validation_errors']))} on held-out toys after epoch "
+                    f"{metrics['epoch']} of {metrics['epochs']}",
                 )
             )
-        found += _ratios(f"novel {factor}s", "novel", matched, REPORTED[factor])
+        for pair in PAIRS:
+            if of := _matched(factor, results, pair):
+                found.append(
+                    _ratio(f"novel {factor}s, matched", "novel", of, best, REPORTED[factor])
+                )
     own = _of(OWN, results)
     for name, metrics in own.items():
         found.append(
@@ -66,16 +84,30 @@ def lines(results: Results) -> list[Line]:
                 "each category held out",
             )
         )
-    found += _ratios("own split", "all", own, {})
+    for pair in PAIRS:
+        if set(pair) <= set(own):
+            found.append(_ratio("own split", "all", {n: own[n] for n in pair}, own, {}))
     if "gradients" in results:
         found.append(_gradients(results["gradients"]["metrics"]))
     return found
 
 
-def _of(split: str, results: Results, suffix: str = "") -> dict[str, Any]:
+def _of(split: str, results: Results) -> dict[str, Any]:
     """Metrics of the networks that are there, in the order of the titles."""
-    names = {name: f"{split}-{name}{suffix}" for name in TITLES}
+    names = {name: f"{split}-{name}" for name in TITLES}
     return {name: results[run]["metrics"] for name, run in names.items() if run in results}
+
+
+def _matched(split: str, results: Results, pair: tuple[str, str]) -> dict[str, Any]:
+    """Metrics of two networks where they are equally good; empty if one was not measured there."""
+    best = _of(split, results)
+    if not set(pair) <= set(best):
+        return {}
+    match = matched({name: best[name]["validation_errors"] for name in pair})
+    runs = {name: f"{split}-{name}-epoch-{epoch}" for name, epoch in match.epochs.items()}
+    if not set(runs.values()) <= set(results):
+        return {}
+    return {name: results[run]["metrics"] for name, run in runs.items()}
 
 
 def _named(metrics: Metrics) -> str:
@@ -91,45 +123,37 @@ def _reported(novel: float, familiar: float) -> str:
     return f"{100 * novel:.1f} %, familiar {100 * familiar:.1f} % (reported)"
 
 
-def _epochs(metrics: Metrics, best: Metrics | None) -> str:
-    """Where a network was matched, and what it does at its best."""
-    said = f"all reach {share(metrics['matched_at'])} on held-out familiar views"
-    if best is None:
-        return said
-    error = best["validation_errors"][metrics["epoch"] - 1]
-    return (
-        f"{said}; this one has {share(error)} after epoch {metrics['epoch']} of {best['epochs']}; "
-        f"after its best, {best['epoch']}: {share(min(best['validation_errors']))}, and in the "
-        f"test {share(best['novel']['test_error'])} novel, "
-        f"{share(best['familiar']['test_error'])} familiar"
+def _ratio(
+    what: str,
+    part: str,
+    pair: Mapping[str, Metrics],
+    best: Mapping[str, Metrics],
+    reported: Mapping[str, tuple[float, float]],
+) -> Line:
+    """Errors of a capsule network for each of a CNN's."""
+    first, second = pair.values()
+    ratio, low, high = ratio_interval(first["toys"], second["toys"])
+    paper = NOT_THERE
+    if set(pair) <= set(reported):
+        novel = [reported[name][0] for name in pair]
+        paper = f"{novel[0] / novel[1]:.2f} (reported); about 30 % fewer"
+    elif part == "all" and tuple(pair) == PAIRS[0]:
+        paper = f"{2.2 / 5.2:.2f} (small network)"
+    errors = " and ".join(_error(each[part]) for each in (first, second))
+    why = [_paired(first, second, part, low <= 1 <= high)]
+    if part == "novel":
+        held_out = [
+            f"{share(best[name]['validation_errors'][each['epoch'] - 1])} (epoch {each['epoch']})"
+            for name, each in pair.items()
+        ]
+        familiar = " and ".join(share(each["familiar"]["test_error"]) for each in pair.values())
+        why.append(f"on held-out toys {' and '.join(held_out)}, on familiar test views {familiar}")
+    return Line(
+        f"{what}, errors of {TITLES[next(iter(pair))]} for each of {TITLES[list(pair)[1]]}",
+        paper,
+        f"{ratio:.2f} ({low:.2f} to {high:.2f} over {len(first['toys']['values'])} toys): {errors}",
+        "; ".join(why),
     )
-
-
-def _ratios(
-    what: str, part: str, of: Mapping[str, Metrics], reported: Mapping[str, tuple[float, float]]
-) -> list[Line]:
-    """Errors of each capsule network for each of a CNN's."""
-    found = []
-    for pair in PAIRS:
-        if not set(pair) <= set(of):
-            continue
-        first, second = (of[name] for name in pair)
-        ratio, low, high = ratio_interval(first["toys"], second["toys"])
-        paper = NOT_THERE
-        if set(pair) <= set(reported):
-            novel = [reported[name][0] for name in pair]
-            paper = f"{novel[0] / novel[1]:.2f} (reported); about 30 % fewer"
-        elif part == "all" and pair == PAIRS[0]:
-            paper = f"{2.2 / 5.2:.2f} (small network)"
-        found.append(
-            Line(
-                f"{what}, errors of {TITLES[pair[0]]} for each of {TITLES[pair[1]]}",
-                paper,
-                f"{ratio:.2f} ({low:.2f} to {high:.2f} over {len(first['toys']['values'])} toys)",
-                _paired(first, second, part, low <= 1 <= high),
-            )
-        )
-    return found
 
 
 def _paired(first: Metrics, second: Metrics, part: str, either: bool) -> str:
@@ -142,10 +166,7 @@ def _paired(first: Metrics, second: Metrics, part: str, either: bool) -> str:
     )
     if test.p_value < 0.05 and either:
         said += ", but on other toys it may be the other way round"
-    if part != "novel":
-        return said
-    errors = [each["familiar"]["test_error"] for each in (first, second)]
-    return f"{said}; on familiar test views {share(errors[0])} and {share(errors[1])}"
+    return said
 
 
 def _gradients(metrics: Metrics) -> Line:
@@ -153,7 +174,8 @@ def _gradients(metrics: Metrics) -> Line:
     said = [
         f"{form['iterations']} iteration{'s' if form['iterations'] > 1 else ''}, "
         f"{form['gradient'].replace('_', ' ')}: {share(form['validation_errors'][-1])} at "
-        f"{form['images_per_second']:.0f} images a second"
+        f"{1e3 * form['step_seconds']:.0f} ms a step with "
+        f"{form['temporaries_bytes'] / 2**20:.0f} MiB of temporaries"
         for form in forms
     ]
     return Line(
@@ -172,10 +194,11 @@ def draw(results: Results) -> dict[str, Figure]:
         best = _of(split, results)
         if not best:
             continue
-        of = _of(split, results, "-matched") or best
         for factor in FACTORS if split == OWN else (split,):
-            pictures[f"{split}_by_{factor}"] = _by_angle(of, split, factor)
-        pictures[f"{split}_errors"] = _errors(of, split)
+            pictures[f"{split}_by_{factor}"] = _by_angle(best, split, factor)
+        pictures[f"{split}_errors"] = _errors(best, split)
+        if of := split != OWN and _matched(split, results, PAIRS[0]):
+            pictures[f"{split}_matched_by_{split}"] = _by_angle(of, split, split)
         longest = max(each["epochs"] for each in best.values())
         pictures[f"{split}_learning"] = figures.curves(
             1 + np.arange(longest),

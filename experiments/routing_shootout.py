@@ -10,7 +10,7 @@ negative log-likelihood and no margins. EM's cost is a sum over children, of whi
 and 1,152 in CapsNet: its inverse temperature is 72 times the default, which would leave all
 activations near a half. One epoch of 50,000 images, tested once. Every routing is compared with
 ``uniform``, which couples all alike, by the differences of each seed's two errors (Student) and by
-McNemar's test of every seed; seven comparisons, uncorrected. Time and memory are those of the
+McNemar's test of every seed, at a level shared by the comparisons. Time and memory are those of the
 compiled training step, measured in turns, so that what else the machine does meets all alike. The
 expected calibration error takes the largest activation for a confidence, in 15 bins; a margin loss
 is content with 0.9, so that up to 0.1 of it may be the loss's doing and not the routing's.
@@ -37,7 +37,7 @@ from capsjax.routing import em
 from capsjax.serial import to_json
 from capsjax.training.settings import Settings
 from experiments import step_cost, study, training
-from experiments.comparison import Metrics, drawn_by, paired, told
+from experiments.comparison import Metrics, against, drawn_by
 from experiments.study import Line, Results, Study
 
 LOSSES: dict[str, dict[str, Any]] = {"self_routing": {"kind": "negative_log_likelihood"}}
@@ -265,20 +265,19 @@ def lines(results: Results) -> list[Line]:
                 f"{steps[name]['temporaries_bytes'] / 2**20:.1f} MiB of temporaries"
             )
         loss = next(iter(runs.values()))["loss"].replace("_", " ")
-        why = NOTES.get(name, "") + _against_control(runs, found.get(CONTROL))
+        why = NOTES.get(name, "") + _against_control(runs, found.get(CONTROL), len(found) - 1)
         lines.append(Line(f"{name} ({loss})", "none", ours, why))
     return lines
 
 
-def _against_control(runs: dict[int, Metrics], control: dict[int, Metrics] | None) -> str:
+def _against_control(
+    runs: dict[int, Metrics], control: dict[int, Metrics] | None, comparisons: int
+) -> str:
     if control is None:
         return ""
     if runs is control:
         return "the control: all couplings are the same"
-    both = [seed for seed in runs if seed in control]
-    if not both:
-        return ""
-    return told(paired([runs[seed] for seed in both], [control[seed] for seed in both]), CONTROL)
+    return against(runs, control, CONTROL, comparisons=comparisons)
 
 
 if __name__ == "__main__":

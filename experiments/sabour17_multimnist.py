@@ -11,10 +11,10 @@ of the last 5,000 training digits choose the epoch; one picture of each of the 1
 convolutions and as many parameters (154 thousand, without the decoder). Both are also trained on
 single digits, moved as far, and tested on two: the two most active classes are what they say. Two
 networks differ only if McNemar's test on the same pictures says so. Differences from the papers:
-12 epochs of 55,000 pictures (there 60 million), Adam at 0.002 falling along a cosine, one seed.
+8 epochs of 55,000 pictures (there 60 million), Adam at 0.002 falling along a cosine, one seed.
 Expected: the capsules' exact match above the CNN's; each reconstruction nearer to its own digit
 than to the other and than the whole picture is.
-Time: on 2 cores 75 minutes, 28 for a network on pairs and 9 on single digits; on a GPU 4 (``full``:
+Time: on 2 cores 55 minutes, 20 for a network on pairs and 7 on single digits; on a GPU 3 (``full``:
 a day).
 
     python -m experiments.sabour17_multimnist --preset laptop
@@ -36,6 +36,7 @@ from capsjax.models import baselines, capsnet, efficient_capsnet
 from capsjax.serial import to_json
 from capsjax.training.settings import Settings
 from experiments import separation, study, training
+from experiments.comparison import compared
 from experiments.study import Line, Results, Study
 
 CAPSULES, CNN = "capsules", "CNN"
@@ -68,8 +69,8 @@ class Config:
             replace(baselines.EFFICIENT, features=(32, 64, 64, 128, 18), strides=(1, 1, 2, 2, 1)),
         ),
     )
-    epochs: int = 12
-    single_epochs: int = 4
+    epochs: int = 8
+    single_epochs: int = 3
     batch_size: int = 128
     limit: int | None = None
     validation: int = 5000
@@ -267,7 +268,7 @@ def lines(results: Results) -> list[Line]:
 def _against(name: str, networks: dict[str, dict[str, Any]]) -> str:
     if name == CNN or CNN not in networks:
         return ""
-    return training.compared(networks[name], networks[CNN], CNN)
+    return compared(networks[name], networks[CNN], CNN)
 
 
 def _told(*parts: str) -> str:

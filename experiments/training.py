@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from capsjax import data, models
-from capsjax.analysis.statistics import mcnemar, wilson_interval
+from capsjax.analysis.statistics import wilson_interval
 from capsjax.models import count_parameters
 from capsjax.serial import to_json
 from capsjax.training import loop, losses, run
@@ -181,19 +181,3 @@ def wrong_images(metrics: dict[str, Any]) -> np.ndarray:
     """Which test images a result has wrong, bool ``[N]``."""
     bits = np.frombuffer(zlib.decompress(base64.b64decode(metrics["wrong"])), np.uint8)
     return np.unpackbits(bits, count=metrics["test_images"]).astype(bool)
-
-
-def compared(one: dict[str, Any], other: dict[str, Any], called: str) -> str:
-    """Whether two networks differ on the same images by McNemar's test, in words.
-
-    Args:
-        one: metrics of the one.
-        other: those of the one that it is compared with.
-        called: what the other is called.
-    """
-    test = mcnemar(wrong_images(one), wrong_images(other))
-    told = "differs from" if test.p_value < 0.05 else "not told apart from"
-    return (
-        f"{told} {called} (only this wrong {test.only_first}, only that {test.only_second}; "
-        f"p = {test.p_value:.2g})"
-    )

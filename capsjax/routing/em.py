@@ -17,6 +17,12 @@ answered (recalled in IBM's code); the paper leaves it open. Variances are at le
 ``minimum_variance``, so that a parent of one child is no infinite density. Where all children are
 off, means are 0, variances minimal, and activations logistic(:math:`\lambda \beta_a`).
 
+The cost grows with the number of children, so that a temperature that suits a window of 9 children
+drives the activations of a layer of 400 to exactly 0 or 1, where no gradient is. ``cost="mean"``
+divides it by the mass that a parent has of children that are all on and shared evenly
+(children / parents in a dense layer; IBM's code does so up to a constant: Gritzman 2019, "Avoiding
+implementation pitfalls of matrix capsules with EM routing").
+
 ``semantics="official"`` is the authors' released code instead: the new mean is 0.9 of the
 weighted mean and 0.1 of the old one (0 at first), the minimum variance is added, and the activation
 is
@@ -73,6 +79,8 @@ class Config:
         final_inverse_temperature: what the inverse temperature tends to; 0.01 in the authors'
             answers and code (whose class layer has a quarter of it).
         minimum_variance: of every parent in every dimension; 5e-4 in the authors' code.
+        cost: of a parent, the "sum" over its children (the paper's), or their "mean", for which one
+            temperature suits layers of all sizes; of paper semantics only.
         loop: how the iteration is run and differentiated.
 
     Raises:
@@ -83,6 +91,7 @@ class Config:
     semantics: Literal["paper", "official"] = "paper"
     final_inverse_temperature: float = 0.01
     minimum_variance: float = 5e-4
+    cost: Literal["sum", "mean"] = "sum"
     loop: convergence.Loop = convergence.Loop()
 
     def __post_init__(self) -> None:
@@ -90,6 +99,10 @@ class Config:
             raise ValueError(f"num_iterations is {self.num_iterations}, expected at least 1")
         if self.semantics not in ("paper", "official"):
             raise ValueError(f"semantics is {self.semantics!r}, expected 'paper' or 'official'")
+        if self.cost not in ("sum", "mean"):
+            raise ValueError(f"cost is {self.cost!r}, expected 'sum' or 'mean'")
+        if (self.semantics, self.cost) == ("official", "mean"):
+            raise ValueError("cost is 'mean', expected 'sum' with official semantics")
         for name in ("final_inverse_temperature", "minimum_variance"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
@@ -220,6 +233,10 @@ def step(
     coefficients = expectation(state, votes, compete, working)
     weights = coefficients * children.activations.astype(working)[..., None, :]
     means, variances, mass = maximisation(weights, votes, state.means, config)
+    if config.cost == "mean":
+        with jax.ensure_compile_time_eval():  # XLA takes minutes to fold it
+            even = competition.shares(None, coefficients.shape, compete, working).sum(-1)
+        mass = sums.ratio(mass, even)
     temperature = config.final_inverse_temperature * (1 - _DECAY ** (iteration + 1))
     logits = temperature * _evidence(mass, variances, params, config)
     return State(coefficients, means, variances, logits.astype(working))

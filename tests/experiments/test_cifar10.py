@@ -139,6 +139,6 @@ def test_lines_say_how_many_images_there_were() -> None:
         "test_error": 0.3,
         "test_error_interval_95": [0.29, 0.31],
     }
-    lines = cifar10.lines({"CNN-seed-0": {"metrics": {"form": "CNN", **metrics}}})
+    lines = cifar10.lines({"CNN-seed-0": {"seed": 0, "metrics": {"form": "CNN", **metrics}}})
     assert lines[0].ours == "30.00 % (29.00 to 31.00), one seed"
     assert "18,000 training images (part)" in lines[0].why

@@ -15,7 +15,7 @@ def test_differences_over_seeds_have_students_interval():
     found = comparison.paired(runs(30, 50, 70), runs(20, 30, 40))
     assert found.difference == pytest.approx(0.02)
     assert found.interval == pytest.approx((0.02 - 0.024841, 0.02 + 0.024841), abs=1e-6)
-    assert not found.differs
+    assert not found.differs()
     assert comparison.told(found, "that") == (
         "not told apart from that: +2.00 points (-0.48 to +4.48); McNemar p < 0.05 in 3 of 3 seeds"
     )
@@ -23,9 +23,9 @@ def test_differences_over_seeds_have_students_interval():
 
 def test_a_difference_that_all_seeds_agree_on_is_told():
     found = comparison.paired(runs(10, 20, 30), runs(20, 31, 39))
-    assert found.differs
+    assert found.differs()
     assert comparison.told(found, "that").startswith("fewer errors than that: -1.00 points (-1.2")
-    assert comparison.paired(runs(20, 31, 39), runs(10, 20, 30)).differs
+    assert comparison.paired(runs(20, 31, 39), runs(10, 20, 30)).differs()
     turned = comparison.told(comparison.paired(runs(20, 31, 39), runs(10, 20, 30)), "that")
     assert turned.startswith("more errors than that: +1.00")
 
@@ -38,9 +38,29 @@ def test_one_seed_has_mcnemars_test_alone(only_second, p):
     pair = [[training.of_wrong(each)] for each in (first, second)]
     found = comparison.paired(*pair)
     assert found.interval is None
-    assert found.p_values == pytest.approx([p], abs=1e-4)
-    assert found.differs == (p < 0.05)
-    assert "one seed, McNemar p = 0.0" in comparison.told(found, "x") or p > 0.05
+    assert found.tests == [(1, only_second, pytest.approx(p, abs=1e-4))]
+    assert found.differs() == (p < 0.05)
+    said = comparison.told(found, "x")
+    assert f"one seed (only this wrong 1, only that {only_second}; p = 0." in said
+    assert said.startswith("fewer errors than x") == (p < 0.05)
+
+
+def test_of_several_comparisons_each_has_its_share_of_the_level():
+    # The p-value is 0.0391, as above.
+    alone, two = ([training.of_wrong(each)] for each in (wrong(1, first=500), wrong(8)))
+    found = comparison.paired(alone, two)
+    assert found.differs(0.05)
+    assert not found.differs(0.05 / 2)
+    said = comparison.told(found, "x", comparisons=2)
+    assert said.startswith("not told apart from x")
+    assert said.endswith("p = 0.039, one of 2 comparisons)")
+
+
+def test_only_seeds_of_both_are_compared():
+    first, second = dict(enumerate(runs(10, 20, 30))), dict(enumerate(runs(20, 31, 39, 90)))
+    said = comparison.against(first, second, "x")
+    assert said == comparison.told(comparison.paired(runs(10, 20, 30), runs(20, 31, 39)), "x")
+    assert comparison.against(first, {}, "x") == ""
 
 
 def test_forms_of_other_numbers_of_seeds_are_not_compared():

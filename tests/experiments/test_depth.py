@@ -54,8 +54,12 @@ def test_lines_compare_forms_with_the_plain_one_of_their_depth() -> None:
     }
     one, four, biased = depth.lines(results)
     assert one.ours.startswith("5.00 % (5.00 to 5.00), one seed; dead capsules by layer 50, 50 %")
-    assert biased.why.startswith("differs from 4 layers (only this wrong 0, only that 84")
-    assert four.why.startswith("differs from 1 layer (only this wrong 85, only that 0")
+    assert biased.why.startswith(
+        "fewer errors than 4 layers: -84.00 points, one seed (only this wrong 0"
+    )
+    assert four.why.startswith(
+        "more errors than 1 layer: +85.00 points, one seed (only this wrong 85"
+    )
     assert four.ours.endswith(
         "0.25, 0.25, 0.25, 0.25 of the even share, 75, 75, 75, 75 % of their variance"
     )

@@ -12,6 +12,12 @@ def test_networks_are_matched_where_the_worst_is_at_its_best() -> None:
     assert epochs.match(errors) == (0.25, {"quick": 2, "slow": 3})
 
 
+def test_the_first_epochs_may_be_left_out() -> None:
+    errors = {"quick": [0.5, 0.25, 0.1], "slow": [0.6, 0.2, 0.25, 0.3]}
+    assert epochs.match(errors, first=3) == (0.25, {"quick": 3, "slow": 3})
+    assert epochs.match(errors, first=4) == (0.25, {"quick": 3, "slow": 3})  # one has but three
+
+
 def test_of_epochs_that_are_equally_near_the_first_is_taken() -> None:
     errors = {"up_and_down": [0.75, 0.25, 0.75, 0.25], "level": [0.5, 0.5, 0.5, 0.5]}
     assert epochs.match(errors) == (0.5, {"up_and_down": 1, "level": 1})

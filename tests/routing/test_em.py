@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from capsjax import Capsules
-from capsjax.routing import em
+from capsjax.routing import competition, em
 from tests.reference import em as reference
 
 PARENTS, DIM, CHILDREN, CHILD_DIM = 4, 6, 9, 5
@@ -78,6 +78,50 @@ def test_every_iteration_equals_the_equations(
 ):
     params = draw(random, semantics)
     assert_equal_to_reference(votes, children, params, precision, semantics, lambda_, minimum)
+
+
+@pytest.mark.core
+def test_a_mean_cost_is_that_of_a_temperature_by_the_children_of_a_parent(
+    votes, children, random, precision
+):
+    params, each = draw(random, "paper"), CHILDREN / PARENTS
+    options = {"num_iterations": 3, "minimum_variance": 0.1}
+    arrays = jax.tree.map(lambda x: jnp.asarray(x, precision.dtype), (votes, children, params))
+    result = run(*arrays, cost="mean", final_inverse_temperature=2.0, **options)
+    iterations = reference.route(
+        votes,
+        children.activations,
+        {**params, "beta_a": each * params["beta_a"]},
+        final_inverse_temperature=2.0 / each,
+        **options,
+    )
+    close = partial(np.testing.assert_allclose, rtol=precision.tolerance, atol=precision.tolerance)
+    for index, expected in enumerate(iterations):
+        close(result.trace.coefficients[index], expected.coefficients)
+        close(result.trace.poses[index], expected.poses)
+        close(result.trace.activations[index], expected.activations)
+
+
+def test_a_mean_cost_counts_the_windows_that_share_a_child(random):
+    # Children 1 and 2 are each in two windows, so that a parent's even share is less of them.
+    index = np.array([[0, 1, 2], [1, 2, 3]])
+    children = Capsules(jnp.zeros((2, 3, DIM)), jnp.ones((2, 3)))
+    params = em.init(em.Config(), jax.random.key(0), parents=2, dim=DIM, children=3, child_dim=DIM)
+    route = partial(em.route, compete=competition.across(index))
+    votes = jnp.asarray(random.normal(size=(2, 2, DIM, 3)))
+    mean, total = (
+        route(votes, children, params, em.Config(1, cost=cost, final_inverse_temperature=1.0))
+        for cost in ("mean", "sum")
+    )
+    mass = 1 / 2 + 1 / 4 + 1 / 4  # child 0 or 3 among 2 parents, 1 and 2 among 4
+    np.testing.assert_allclose(mean.state.logits, total.state.logits / mass, rtol=1e-6)
+
+
+def test_a_cost_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="cost is 'most', expected 'sum' or 'mean'"):
+        em.Config(cost="most")
+    with pytest.raises(ValueError, match="expected 'sum' with official semantics"):
+        em.Config(semantics="official", cost="mean")
 
 
 @pytest.mark.parametrize(("semantics", "lambda_", "minimum"), [PAPER[0], OFFICIAL[0]])
