@@ -62,7 +62,7 @@ def lines(results: Results) -> list[Line]:
                     f"novel {factor}s of {_named(metrics)}, {TITLES[name]}, best epoch",
                     _reported(*reported) if reported else NOT_THERE,
                     f"novel {_error(metrics['novel'])}, familiar {_error(metrics['familiar'])}, "
-                    "one seed (intervals over images, of 25 toys)",
+                    f"one seed (intervals over images, of {_toys(metrics)} toys)",
                     f"{metrics['parameters']:,} parameters; "
                     f"{share(min(metrics['validation_errors']))} on held-out toys after epoch "
                     f"{metrics['epoch']} of {metrics['epochs']}",
@@ -79,7 +79,7 @@ def lines(results: Results) -> list[Line]:
             Line(
                 f"own split of {_named(metrics)}, {TITLES[name]}",
                 PUBLISHED[name],
-                f"{_error(metrics['all'])}, one seed (interval over images, of 25 toys)",
+                f"{_error(metrics['all'])}, one seed (interval over images, of {_toys(metrics)} toys)",
                 f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, one toy of "
                 "each category held out",
             )
@@ -113,6 +113,10 @@ def _matched(split: str, results: Results, pair: tuple[str, str]) -> dict[str, A
 def _named(metrics: Metrics) -> str:
     name = metrics["dataset"]
     return f"{name} (synthetic)" if name == "toy_norb" else name
+
+
+def _toys(metrics: Metrics) -> int:
+    return len(metrics["toys"]["values"])
 
 
 def _error(part: Metrics) -> str:
@@ -151,7 +155,7 @@ def _ratio(
     return Line(
         f"{what}, errors of {TITLES[next(iter(pair))]} for each of {TITLES[list(pair)[1]]}",
         paper,
-        f"{ratio:.2f} ({low:.2f} to {high:.2f} over {len(first['toys']['values'])} toys): {errors}",
+        f"{ratio:.2f} ({low:.2f} to {high:.2f} over {_toys(first)} toys): {errors}",
         "; ".join(why),
     )
 
@@ -172,19 +176,21 @@ def _paired(first: Metrics, second: Metrics, part: str, either: bool) -> str:
 def _gradients(metrics: Metrics) -> Line:
     forms = metrics["forms"]
     said = [
-        f"{form['iterations']} iteration{'s' if form['iterations'] > 1 else ''}, "
-        f"{form['gradient'].replace('_', ' ')}: {share(form['validation_errors'][-1])} at "
+        f"{form['gradient'].replace('_', ' ')} {share(form['validation_errors'][-1])}, "
         f"{1e3 * form['step_seconds']:.0f} ms a step with "
         f"{form['temporaries_bytes'] / 2**20:.0f} MiB of temporaries"
         for form in forms
     ]
     return Line(
-        f"EM's gradient: held-out error of familiar azimuths after {forms[0]['epochs']} epochs",
+        f"EM's gradient: held-out error of familiar azimuths after {_epochs(forms[0]['epochs'])}",
         NOT_THERE,
         "; ".join(said),
-        "the same initial parameters, images and steps; with one iteration, as in the lines above, "
-        "both gradients are the same. The paper has three, and 9.7 % with one (reported)",
+        "the same initial parameters, images and steps; the lines above have the last iteration's",
     )
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' if count > 1 else ''}"
 
 
 def draw(results: Results) -> dict[str, Figure]:

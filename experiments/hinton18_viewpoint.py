@@ -13,13 +13,15 @@ nearest to the lowest that both reach.
 There is no smallNORB here: toy_norb, in the same layout, is synthetic. Two networks differ only if
 McNemar's test on the same images says so; that images of one toy are no independent ones is seen
 from the ratio's interval, for which the 25 toys are drawn anew. Beside the paper's CNN are
-Efficient-CapsNet and a CNN of its convolutions. EM runs one iteration, whose gradient is exact and
-fast; three, with the last one's gradient and with the unrolled one, are trained alike beside it for
-two epochs, and their held-out errors and speed compared.
-Differences from the paper: matched on held-out toys (there on test images), one iteration in place
-of three, the small network, 24 epochs (8 with the own split), one seed.
+Efficient-CapsNet and a CNN of its convolutions. EM's three iterations are differentiated through
+the last one alone, which is fast; the unrolled gradient is trained alike beside it for two epochs,
+and their held-out errors and the time of a step compared.
+Differences from the paper: matched on held-out toys (there on test images); the small network,
+batch-normalised, whose parent types do not compete for a child (as in the authors' code, not in
+their paper; of six forms it had the lowest held-out error after 200 steps); 16 epochs (5 with the
+own split); one seed.
 Expected: no more errors on novel viewpoints than the paper's CNN makes.
-Time: on 2 cores 2.5 hours in all, no run more than 40 minutes; on a GPU 10 minutes (``full``: a
+Time: on 2 cores 2 hours in all, no run more than 40 minutes; on a GPU 10 minutes (``full``: a
 day). The weights of all epochs are kept in the work directory, about 1 GB.
 
     python -m experiments.hinton18_viewpoint --preset laptop
@@ -63,15 +65,17 @@ class Network:
     learning_rate: float = 1e-3
 
 
-def _matrix_capsules(model: str, *, iterations: int, gradient: Gradient = "unrolled") -> Network:
-    """Matrix capsules, with a temperature and least variance that learned on MNIST."""
+def _matrix_capsules(model: str, *, iterations: int = 3) -> Network:
+    """Matrix capsules, in the form that learned soonest on held-out familiar azimuths."""
     routing = em.Config(
         num_iterations=iterations,
-        final_inverse_temperature=0.6,
-        minimum_variance=0.01,
-        loop=Loop(gradient=gradient),
+        cost="mean",
+        final_inverse_temperature=1.5,
+        minimum_variance=0.03,
+        loop=Loop(gradient="last_iteration"),
     )
-    return Network(model, replace(models.find(model).config, routing=routing), 32, 3e-3)
+    form = replace(models.find(model).config, normalise=True, competition="type", routing=routing)
+    return Network(model, form, 32, 3e-3)
 
 
 # The strides of its form for smallNORB, the layers of its CNN, so that these two have the same
@@ -98,8 +102,7 @@ class Config:
         splits: "azimuth" and "elevation" (familiar viewpoints to train on), "own" (all).
         epochs: with familiar viewpoints.
         own_epochs: with the data set's own split.
-        checked: iterations and gradient of each form of EM that is trained alike on familiar
-            azimuths; none leaves that out.
+        checked: gradients of EM that are trained alike on familiar azimuths; none leaves that out.
         checked_epochs: of each of these.
         rounds: in each of which a step of every one of these is timed.
         recipe: what is done to an image.
@@ -110,18 +113,14 @@ class Config:
     few: bool = False
     networks: Mapping[str, Network] = field(
         default_factory=lambda: {
-            "matrix_capsules": _matrix_capsules("matrix_capsules_small", iterations=1),
+            "matrix_capsules": _matrix_capsules("matrix_capsules_small"),
             **OTHERS,
         }
     )
     splits: tuple[str, ...] = (*viewpoints.FACTORS, viewpoints.OWN)
-    epochs: int = 24
-    own_epochs: int = 8
-    checked: tuple[tuple[int, Gradient], ...] = (
-        (1, "unrolled"),
-        (3, "last_iteration"),
-        (3, "unrolled"),
-    )
+    epochs: int = 16
+    own_epochs: int = 5
+    checked: tuple[Gradient, ...] = ("last_iteration", "unrolled")
     checked_epochs: int = 2
     rounds: int = 20
     recipe: str = "smallnorb_hinton"
@@ -129,7 +128,7 @@ class Config:
 
 
 def _smoke() -> Config:
-    tiny = _matrix_capsules("matrix_capsules_small", iterations=1)
+    tiny = _matrix_capsules("matrix_capsules_small", iterations=2)
     shape = replace(
         tiny.config, features=2, primary_types=1, types=(2,), kernel_sizes=(3,), strides=(2,)
     )
@@ -143,7 +142,7 @@ def _smoke() -> Config:
         splits=("azimuth", viewpoints.OWN),
         epochs=2,
         own_epochs=1,
-        checked=((2, "last_iteration"),),
+        checked=("last_iteration",),
         checked_epochs=1,
         rounds=1,
     )
@@ -154,7 +153,7 @@ PRESETS = {
     "laptop": Config(),
     "full": Config(
         dataset="smallnorb",
-        networks={"matrix_capsules": _matrix_capsules("matrix_capsules", iterations=3), **OTHERS},
+        networks={"matrix_capsules": _matrix_capsules("matrix_capsules"), **OTHERS},
         epochs=300,
         own_epochs=300,
         checked=(),
@@ -263,29 +262,22 @@ def _gradients(
     """Train forms of EM alike, as long, from the same parameters; nothing is tested."""
     start = time.monotonic()
     familiar = viewpoints.shown(dataset, "azimuth")
-    made = {}
-    for iterations, gradient in config.checked:
-        routing = replace(
-            chosen.model_config.routing, num_iterations=iterations, loop=Loop(gradient=gradient)
+    made: dict[str, Settings] = {}
+    for gradient in config.checked:
+        routing = replace(chosen.model_config.routing, loop=Loop(gradient=gradient))
+        made[gradient] = replace(
+            chosen,
+            model_config=replace(chosen.model_config, routing=routing),
+            training=replace(chosen.training, epochs=config.checked_epochs),
         )
-        made[f"{iterations}-{gradient}"] = (
-            iterations,
-            gradient,
-            replace(
-                chosen,
-                model_config=replace(chosen.model_config, routing=routing),
-                training=replace(chosen.training, epochs=config.checked_epochs),
-            ),
-        )
-    costs = step_cost.measure({name: each[2] for name, each in made.items()}, config.rounds)
+    costs = step_cost.measure(made, config.rounds)
     forms = [
         {
-            "iterations": iterations,
             "gradient": gradient,
-            **costs[name],
-            **training.train(settings, familiar, folder / name).metrics,
+            **costs[gradient],
+            **training.train(settings, familiar, folder / gradient).metrics,
         }
-        for name, (iterations, gradient, settings) in made.items()
+        for gradient, settings in made.items()
     ]
     return {"forms": forms, "seconds": time.monotonic() - start}
 
