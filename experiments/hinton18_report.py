@@ -79,7 +79,8 @@ def lines(results: Results) -> list[Line]:
             Line(
                 f"own split of {_named(metrics)}, {TITLES[name]}",
                 PUBLISHED[name],
-                f"{_error(metrics['all'])}, one seed (interval over images, of {_toys(metrics)} toys)",
+                f"{_error(metrics['all'])}, one seed (interval over images, of "
+                f"{_toys(metrics)} toys)",
                 f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, one toy of "
                 "each category held out",
             )
