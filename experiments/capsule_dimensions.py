@@ -8,7 +8,7 @@ Sabour and Frosst 2018, "Matrix capsules with EM routing", section 1; measures: 
 Protocol: (1) MNIST: each dimension of the class capsule of test digits moved from -0.25 to 0.25 in
 steps of 0.05 and decoded; thickness, width, height, skew and shift of what is drawn are measured,
 and their slope over the whole range in units of their spread between test digits of a class names
-the dimension, if it is at least ``threshold``. The same along random directions of the same length
+the dimension, if it is at least ``threshold``. The same along the directions of random rotations
 is the control. (2) synthetic affNIST and rendered toys (synthetic too): factors told by ridge
 regression from half of the test images, R2 on the other half; equivariance and invariance errors
 under one known change at a time; a CNN of about as many parameters beside. (3) a digit at two
@@ -109,6 +109,7 @@ class Config:
         digits: test digits whose capsules are perturbed, and interpolated.
         threshold: a dimension whose strongest property changes by less, in its spreads, from -0.25
             to 0.25, has no name.
+        rotations: random ones of a class capsule's dimensions, to compare these with.
         shown: class of the digit in the pictures.
         seed: of everything.
     """
@@ -131,6 +132,7 @@ class Config:
     toy_pairs: int = 32
     digits: int = 500
     threshold: float = 0.5
+    rotations: int = 10
     shown: int = 5
     seed: int = 0
 
@@ -154,6 +156,7 @@ PRESETS = {
         pairs=200,
         toy_pairs=1,
         digits=20,
+        rotations=2,
     ),
     "laptop": Config(),
     "full": Config(
@@ -173,7 +176,8 @@ PRESETS = {
 
 def run(config: Config, study: Study) -> None:
     """A network on each data set, each measured as soon as it is trained."""
-    digits, views = ("images", "pairs", "digits"), ("toys_train", "toys_test", "toy_pairs")
+    digits = ("images", "pairs", "digits", "threshold", "rotations", "shown")
+    views = ("toys_train", "toys_test", "toy_pairs")
     jobs: list[tuple[str, str, Any, int, tuple[str, ...], Callable[..., dict[str, Any]]]] = [
         ("mnist_capsules", "mnist", config.mnist, config.mnist_epochs, digits, _mnist),
         ("affine_capsules", "affine_mnist", config.affine, config.affine_epochs, digits, _affine),
@@ -181,7 +185,7 @@ def run(config: Config, study: Study) -> None:
         ("toys_capsules", "toy_norb", config.toys, config.toys_epochs, views, _toys),
         ("toys_cnn", "toy_norb", config.toys_cnn, config.toys_epochs, views, _toys),
     ]
-    for name, dataset, model, epochs, counts, work in jobs:
+    for name, dataset, model, epochs, measures, work in jobs:
         if model is None:
             continue
         chosen = training.settings(
@@ -197,7 +201,7 @@ def run(config: Config, study: Study) -> None:
             **({"shift": 0} if work is _toys else {}),
             seed=config.seed,
         )
-        measured = {each: getattr(config, each) for each in (*counts, "threshold", "shown")}
+        measured = {each: getattr(config, each) for each in measures}
         study.run(
             name,
             partial(work, config, chosen),
@@ -258,6 +262,7 @@ def _mnist(config: Config, chosen: Settings, folder: Path) -> dict[str, Any]:
         count=config.digits,
         shown=config.shown,
         threshold=config.threshold,
+        rotations=config.rotations,
         seed=config.seed,
     )
     return tested.result(**found)

@@ -16,8 +16,6 @@ Metrics = Mapping[str, dict[str, Any]]
 
 _DATA = {"affine": "synthetic affNIST", "toys": "toy_norb (synthetic)"}
 _CLAIMED = "claimed, not measured"
-# Below this difference of purities the dimensions are said to be no better than any direction.
-_PURER = 0.05
 _SHORT = {"shift_x": "shift x", "shift_y": "shift y", "none": "-"}
 
 
@@ -147,12 +145,8 @@ def _dimension_line(found: dict[str, Any]) -> Line:
     kinds = ", ".join(f"{_short(n)} {c}" for n, c in counts.most_common() if n != "none")
     if not kinds:
         kinds = "no property is strong enough"
-    pure = found["purity"] - found["random_purity"]
-    verdict = (
-        "the dimensions mean hardly more than one draw of other directions of the pose"
-        if pure < _PURER
-        else "the dimensions are purer than one draw of other directions of the pose"
-    )
+    random = np.array(found["random_purity"])
+    purer = f"the dimensions are purer than those of {int((random < found['purity']).sum())}"
     return Line(
         f"MNIST: dimensions of the class capsules that a property of the decoded digit names "
         f"(it changes by {found['threshold']:g} spreads or more from -0.25 to 0.25)",
@@ -161,8 +155,9 @@ def _dimension_line(found: dict[str, Any]) -> Line:
         f"{share(found['test_error'], found['test_error_interval_95'])} of "
         f"{found['test_images']:,} images",
         f"the strongest property is {found['purity']:.2f} of all changes along a dimension, and "
-        f"{found['random_purity']:.2f} along random directions, of which "
-        f"{share(found['random_named'])} have a name: {verdict}; 0.25 is "
+        f"{random.mean():.2f} (at most {random.max():.2f}) along the directions of random "
+        f"rotations, of which {share(float(np.mean(found['random_named'])))} have a name: {purer} "
+        f"of {len(random)}; 0.25 is "
         f"{0.25 / max(found['pose_spread'], 1e-9):.1f} times the standard deviation of a dimension "
         "between digits of a class; what only a part of a digit does has no name here",
     )

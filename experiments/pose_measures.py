@@ -32,6 +32,7 @@ def dimensions(
     count: int,
     shown: int,
     threshold: float,
+    rotations: int,
     seed: int,
 ) -> dict[str, Any]:
     """Perturb every dimension of the class capsules of test digits and measure what is drawn.
@@ -42,22 +43,27 @@ def dimensions(
         count: of digits to perturb, the first ones.
         shown: class of the digit whose pictures are kept.
         threshold: of a name, see ``digit_shapes.names``.
-        seed: of the digits' shifts and of the random directions.
+        rotations: so many random ones of all dimensions beside them.
+        seed: of the digits' shifts and of the rotations.
 
     Returns:
         ``effects`` ``[classes, dims, 6]`` in units of ``spread``, the share of dimensions that have
-        a name and how pure they are, both also of random directions, ``pose_spread``, ``picture``.
+        a name (``named``) and how pure they are (``purity``), both also of each rotation's
+        directions (``random_``), ``pose_spread``, ``picture``.
     """
     images, labels = shifted(arrays["image"], seed), arrays["label"]
     spread = digit_shapes.spread(digit_shapes.shapes(images[..., 0] / 255), labels)
     said = listen(network, images)
     poses, decode = said.of(labels), decoder_of(network)
     classes, dim = said.activations.shape[1], poses.shape[1]
-    spun, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))
-    means = []
-    for directions in (np.eye(dim), spun.T):
+
+    def means(directions: np.ndarray) -> np.ndarray:
         found = digit_shapes.effects(decode, poses[:count], labels[:count], OFFSETS, directions)
-        means.append(digit_shapes.by_class(found, labels[:count], classes) / spread)
+        return digit_shapes.by_class(found, labels[:count], classes) / spread
+
+    own = means(np.eye(dim))
+    spun, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(rotations, dim, dim)))
+    random = [_summary(means(directions.T), threshold) for directions in spun]
     one = poses[np.flatnonzero(labels == shown)[0]]
     moved = (one + OFFSETS[:, None] * np.eye(dim)[:, None, :]).reshape(-1, dim)
     drawn = decode(moved, np.full(len(moved), shown)).reshape(dim, len(OFFSETS), *images.shape[1:3])
@@ -65,22 +71,19 @@ def dimensions(
     return {
         "spread": dict(zip(digit_shapes.PROPERTIES, _rounded(spread, 3), strict=True)),
         "pose_spread": round(float(within), 3),
-        "effects": _rounded(means[0], 2),
-        **_summary("", means[0], threshold),
-        **_summary("random_", means[1], threshold),
+        "effects": _rounded(own, 2),
+        **_summary(own, threshold),
+        **{f"random_{name}": [each[name] for each in random] for name in ("named", "purity")},
         "threshold": threshold,
         "shown": shown,
         "picture": kept(drawn),
     }
 
 
-def _summary(prefix: str, effects: np.ndarray, threshold: float) -> dict[str, float]:
+def _summary(effects: np.ndarray, threshold: float) -> dict[str, float]:
     present = effects[~np.isnan(effects).all((1, 2))]
     named = [name != "none" for row in digit_shapes.names(present, threshold) for name in row]
-    return {
-        f"{prefix}named": float(np.mean(named)),
-        f"{prefix}purity": digit_shapes.purity(present),
-    }
+    return {"named": float(np.mean(named)), "purity": digit_shapes.purity(present)}
 
 
 def shifted(images: np.ndarray, seed: int) -> np.ndarray:
