@@ -120,7 +120,7 @@ def test_a_run_directory_says_nothing_of_a_stated_error(finished: Finished, comm
         (("evaluate", "nowhere"), ["nowhere", "config.json", "efficient_capsnet_mnist"]),
         (("predict", "nowhere", "x.png"), ["nowhere", "efficient_capsnet_mnist"]),
         (("export", "nowhere", "own.safetensors"), ["nowhere", "config.json"]),
-        (("export", "nowhere"), ["path"]),
+        (("export", "nowhere"), ["PATH", "--help"]),
         (("export", "nowhere", "own.npz"), [".safetensors"]),
         (("export", "nowhere", "own.safetensors", "--dtype", "int8"), ["'int8'", "float16"]),
         (("pretrained", "--jsn"), ["--jsn"]),
