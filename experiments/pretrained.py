@@ -42,8 +42,9 @@ class Source:
     dtype: Literal["bfloat16", "float16"] | None = None
 
     def command(self, seed: int) -> str:
-        """What trains it."""
-        return f"python -m experiments.{self.experiment} --preset {self.preset} --seed {seed}"
+        """What trains it, and no other run."""
+        chosen = f"--seed {seed}" if self.run == f"seed-{seed}" else f"--only {self.run}"
+        return f"python -m experiments.{self.experiment} --preset {self.preset} {chosen}"
 
 
 NETWORKS = {

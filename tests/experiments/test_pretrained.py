@@ -65,7 +65,9 @@ def test_the_result_tells_how_it_was_trained(
     noted = json.loads((place / "noted.json").read_text())
     assert noted["workdir"] == str(place / "runs" / "made" / "laptop" / "one")
     assert noted["dtype"] == "float16"
-    assert noted["provenance"]["command"] == ("python -m experiments.made --preset laptop --seed 0")
+    assert noted["provenance"]["command"] == (
+        "python -m experiments.made --preset laptop --only one"
+    )
     assert noted["provenance"]["commit"] == "9751c3e4d959d7a4eac4130d64bd6a01a6a72c65"
     assert "43 of 10,000 wrong as stored, 1 of 5 after the training" in capsys.readouterr().out
 
