@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from capsjax.training.run import Run
 
 __version__ = metadata.version("capsjax")
-__all__ = ["Capsules", "Output", "Routed", "Trace", "__version__", "load"]
+__all__ = ["Capsules", "Output", "Routed", "Trace", "__version__", "load", "load_pretrained"]
 
 
 def load(workdir: str | Path) -> "Run":
@@ -28,3 +28,25 @@ def load(workdir: str | Path) -> "Run":
     from capsjax.training import run  # checkpoints and optimizers load only where needed
 
     return run.load(workdir)
+
+
+def load_pretrained(name: str | Path) -> "Run":
+    """A trained network that comes with the package; see ``capsjax.pretrained.load``.
+
+    Args:
+        name: as listed by ``capsjax pretrained``, or the path of a file that ``capsjax export``
+            made.
+
+    Returns:
+        The network, with ``predict(images)`` and ``evaluate(arrays)``.
+
+    Raises:
+        ValueError: no such name or file, or a file that cannot be used.
+
+    Example:
+        >>> load_pretrained("efficient_capsnet_mnist").settings.dataset
+        'mnist'
+    """
+    from capsjax import pretrained
+
+    return pretrained.load(name)

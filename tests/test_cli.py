@@ -417,7 +417,8 @@ def test_datasets_prepare_makes_verifies_and_lists(
 
 @pytest.mark.core
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "models", "routings", "datasets"]
+    "command",
+    ["train", "evaluate", "predict", "export", "pretrained", "models", "routings", "datasets"],
 )
 def test_help_of_every_command_exits_0(command: str, capsjax_command: Command) -> None:
     said = capsjax_command(command, "--help")

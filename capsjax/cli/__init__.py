@@ -1,4 +1,4 @@
-"""The commands: ``capsjax train | evaluate | predict | models | routings | datasets``."""
+"""The commands, from ``capsjax train`` to ``capsjax datasets``."""
 
 import difflib
 import logging
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import capsjax
-from capsjax.cli import datasets, listings, networks, train, trained
+from capsjax.cli import datasets, listings, networks, published, train, trained
 from capsjax.training import hosts
 
 _USAGE = """usage: capsjax COMMAND [OPTIONS]
@@ -17,6 +17,8 @@ commands:
   train      train a network on a data set, or go on where it was stopped
   evaluate   error of a trained network, with interval, classes and confusion matrix
   predict    class of image files
+  export     write the network of a run to one file, with its test error
+  pretrained list the trained networks that come with the package
   models     list the networks, the layers of one, the routings that each can take
   routings   list the routing algorithms
   datasets   list, prepare, verify and show data sets
@@ -40,6 +42,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         "train": train.train,
         "evaluate": trained.evaluate,
         "predict": trained.predict,
+        "export": published.export_command,
+        "pretrained": published.pretrained_command,
         "models": networks.models_command,
         "routings": listings.routings_command,
         "datasets": datasets.datasets,

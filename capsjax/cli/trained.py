@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 
-from capsjax import data
+from capsjax import data, pretrained
 from capsjax.cli.options import parse, print_json, table
 from capsjax.data import files
-from capsjax.training import run
+from capsjax.training.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Evaluate:
     """Error of a trained network: 95 % Wilson interval, error of each class, confusion matrix."""
 
     run: tyro.conf.Positional[Path]
-    """run directory, as made by capsjax train"""
+    """run directory as made by capsjax train, file of capsjax export, or name listed by capsjax
+    pretrained; a path that is there comes first"""
     split: str = "test"
     """split of the data set (for your own files also "all")"""
     dataset: str | None = None
@@ -32,7 +34,8 @@ class Predict:
     """Class of image files, by a trained network."""
 
     run: tyro.conf.Positional[Path]
-    """run directory, as made by capsjax train"""
+    """run directory as made by capsjax train, file of capsjax export, or name listed by capsjax
+    pretrained; a path that is there comes first"""
     images: tyro.conf.Positional[tuple[Path, ...]]
     """image files, of the size that the network was trained on"""
     json: bool = False
@@ -42,7 +45,7 @@ class Predict:
 def evaluate(arguments: Sequence[str]) -> None:
     """Print the error of a trained network."""
     options = parse(Evaluate, arguments, "capsjax evaluate")
-    trained = run.load(options.run)
+    trained, card = pretrained.find(options.run)
     name = options.dataset or trained.settings.dataset
     dataset = data.find(name)
     shape = trained.settings.shape_of_data
@@ -61,6 +64,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     evaluation = trained.evaluate(dataset.load(options.split))
     low, high = evaluation.interval
     matrix = evaluation.confusion
+    tested = None
+    if card is not None and (name, options.split) == (trained.settings.dataset, "test"):
+        tested = card.tested
     if options.json:
         print_json(
             {
@@ -73,6 +79,7 @@ def evaluate(arguments: Sequence[str]) -> None:
                 "images": evaluation.total,
                 "class_errors": dict(zip(names, evaluation.class_errors, strict=True)),
                 "confusion": None if matrix is None else matrix.tolist(),
+                **({} if tested is None else _stated(tested, evaluation)),
             }
         )
         return
@@ -82,6 +89,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     )
     if matrix is None:
         print(f"{evaluation.digit_error:.2%} of all single digits missed")
+    if tested is not None:
+        _print_stated(tested, evaluation)
     print()
     table(
         ("class", "images", "error", *(f"as {other}" for other in names if matrix is not None)),
@@ -97,12 +106,34 @@ def evaluate(arguments: Sequence[str]) -> None:
     )
 
 
+def _stated(tested: pretrained.Tested, evaluation: Evaluation) -> dict[str, Any]:
+    """What the file states beside what was found, as JSON values."""
+    return {
+        "stated_errors": tested.errors,
+        "stated_images": tested.images,
+        "same_platform": tested.platform == pretrained.here(),
+        "reproduced": tested.reproduced(evaluation.errors, evaluation.total),
+    }
+
+
+def _print_stated(tested: pretrained.Tested, evaluation: Evaluation) -> None:
+    same = tested.platform == pretrained.here()
+    reproduced = tested.reproduced(evaluation.errors, evaluation.total)
+    print(
+        f"stated: {tested.errors} of {tested.images:,}, measured on {tested.where()}\n"
+        "expected: exactly so many on the same platform, within "
+        f"{pretrained.ELSEWHERE} images elsewhere\n"
+        f"here, on {'the same' if same else 'another'} platform: {evaluation.errors}, "
+        f"{'as expected' if reproduced else 'NOT as expected'}"
+    )
+
+
 def predict(arguments: Sequence[str]) -> None:
     """Print the class of each image."""
     options = parse(Predict, arguments, "capsjax predict")
     if not options.images:
         raise ValueError("no image given, expected: capsjax predict RUN IMAGE...")
-    trained = run.load(options.run)
+    trained, _ = pretrained.find(options.run)
     height, width, channels = trained.settings.shape_of_data
     images = []
     for path in options.images:
