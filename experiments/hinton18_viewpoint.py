@@ -18,7 +18,7 @@ the last one alone, which is fast; the unrolled gradient is trained alike beside
 and their held-out errors and the time of a step compared.
 Differences from the paper: matched on held-out toys (there on test images); the small network,
 batch-normalised, whose parent types do not compete for a child (as in the authors' code, not in
-their paper; of six forms it had the lowest held-out error after 200 steps); 16 epochs (5 with the
+their paper; of seven forms it had the lowest held-out error after 200 steps); 16 epochs (5 with the
 own split); one seed.
 Expected: no more errors on novel viewpoints than the paper's CNN makes.
 Time: on 2 cores 2 hours in all, no run more than 40 minutes; on a GPU 10 minutes (``full``: a

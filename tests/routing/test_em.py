@@ -117,6 +117,30 @@ def test_a_mean_cost_counts_the_windows_that_share_a_child(random):
     np.testing.assert_allclose(mean.state.logits, total.state.logits / mass, rtol=1e-6)
 
 
+def test_a_mean_cost_takes_a_competition_that_is_traced_itself(random):
+    votes = jnp.asarray(random.normal(size=(2, DIM, CHILDREN)))
+    children = Capsules(jnp.zeros((CHILDREN, DIM)), jnp.ones(CHILDREN))
+    params = em.init(em.Config(), jax.random.key(0), parents=2, dim=DIM, children=9, child_dim=DIM)
+
+    def logits(shares, cost="mean"):
+        config = em.Config(1, cost=cost, final_inverse_temperature=1.0)
+
+        def compete(_):  # whatever the logits say, child i gives the first parent its share
+            return jnp.stack([shares, 1 - shares])
+
+        return em.route(votes, children, params, config, compete=compete).state.logits
+
+    def total(shares):
+        return logits(shares, "sum") / jnp.stack([shares.sum(), (1 - shares).sum()])
+
+    shares = jnp.asarray(random.uniform(0.1, 0.9, CHILDREN))
+    np.testing.assert_allclose(jax.jit(logits)(shares), total(shares), rtol=1e-5)
+    several = jnp.stack([shares, 1 - shares])
+    np.testing.assert_allclose(jax.vmap(logits)(several)[1], total(1 - shares), rtol=1e-5)
+    gradients = (jax.jit(jax.jacobian(each))(shares) for each in (logits, total))
+    np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-6)
+
+
 def test_a_cost_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="cost is 'most', expected 'sum' or 'mean'"):
         em.Config(cost="most")
