@@ -73,6 +73,12 @@ def paired(first: Sequence[Metrics], second: Sequence[Metrics]) -> Paired:
     return Paired(mean, interval, tests)
 
 
+def paired_by_seed(first: Mapping[int, Metrics], second: Mapping[int, Metrics]) -> Paired | None:
+    """``paired``, of the seeds that both forms were trained from; None if there are none."""
+    both = [seed for seed in first if seed in second]
+    return paired([first[seed] for seed in both], [second[seed] for seed in both]) if both else None
+
+
 def told(found: Paired, other: str, *, comparisons: int = 1) -> str:
     """A comparison in words.
 
@@ -120,11 +126,8 @@ def against(
     Returns:
         The words; empty if no seed is of both.
     """
-    both = [seed for seed in first if seed in second]
-    if not both:
-        return ""
-    found = paired([first[seed] for seed in both], [second[seed] for seed in both])
-    return told(found, other, comparisons=comparisons)
+    found = paired_by_seed(first, second)
+    return told(found, other, comparisons=comparisons) if found else ""
 
 
 def compared(first: Metrics, second: Metrics, other: str, *, comparisons: int = 1) -> str:

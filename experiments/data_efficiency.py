@@ -38,7 +38,7 @@ from capsjax.training.run import Run
 from capsjax.training.settings import Settings
 from capsjax.training.step import split
 from experiments import study, training
-from experiments.comparison import Metrics, Paired, paired, told
+from experiments.comparison import Metrics, Paired, paired_by_seed, told
 from experiments.study import Line, Results, Study
 
 CAPSULES, CNN, DECODER = "capsules", "cnn", "capsules_with_decoder"
@@ -193,9 +193,7 @@ def _of(results: Results, name: str, per_class: int) -> dict[int, Metrics]:
 
 def _compared(results: Results, name: str, per_class: int) -> Paired | None:
     """A network against the CNN, of the seeds that both were trained from."""
-    own, other = (_of(results, each, per_class) for each in (name, CNN))
-    both = [seed for seed in own if seed in other]
-    return paired([own[seed] for seed in both], [other[seed] for seed in both]) if both else None
+    return paired_by_seed(*(_of(results, each, per_class) for each in (name, CNN)))
 
 
 def draw(results: Results) -> dict[str, Figure]:

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from capsjax import figures
-from capsjax.analysis.statistics import mcnemar
-from experiments import epochs, training
-from experiments.study import Line, Results, share
+from experiments import epochs
+from experiments.comparison import LEVEL, paired, told
+from experiments.study import Line, Results, for_epochs, share
 from experiments.viewpoints import FACTORS, OWN, ratio_interval
 
 TITLES = {
@@ -163,13 +163,9 @@ def _ratio(
 
 def _paired(first: Metrics, second: Metrics, part: str, either: bool) -> str:
     """Whether two networks differ, on these images and, as far as the toys say, on others."""
-    test = mcnemar(*(training.wrong_images(each[part]) for each in (first, second)))
-    told = "they differ" if test.p_value < 0.05 else "not told apart"
-    said = (
-        f"{told} on the same images (only the first wrong {test.only_first}, only the second "
-        f"{test.only_second}; p = {test.p_value:.2g})"
-    )
-    if test.p_value < 0.05 and either:
+    found = paired([first[part]], [second[part]])
+    said = f"on the same images {told(found, TITLES[second['network']], comparisons=len(PAIRS))}"
+    if found.differs(LEVEL / len(PAIRS)) and either:
         said += ", but on other toys it may be the other way round"
     return said
 
@@ -183,15 +179,12 @@ def _gradients(metrics: Metrics) -> Line:
         for form in forms
     ]
     return Line(
-        f"EM's gradient: held-out error of familiar azimuths after {_epochs(forms[0]['epochs'])}",
+        "EM's gradient: held-out error of familiar azimuths after "
+        f"{for_epochs(forms[0]['epochs'])}",
         NOT_THERE,
         "; ".join(said),
         "the same initial parameters, images and steps; the lines above have the last iteration's",
     )
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' if count > 1 else ''}"
 
 
 def draw(results: Results) -> dict[str, Figure]:

@@ -11,6 +11,7 @@ commit the file. All files together have at most 40 MB, one has at most 20.
 import argparse
 import json
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,7 @@ def make(name: str, source: Source, *, workdir: Path, results: Path, folder: Pat
 
     Raises:
         ValueError: the run has no result, or its folder is not there or of another run, or the
-            file is too large; such a file is removed.
+            file is too large; one that was there before stays.
     """
     there = results / source.experiment / source.preset / f"{source.run}.json"
     if not there.exists():
@@ -82,14 +83,18 @@ def make(name: str, source: Source, *, workdir: Path, results: Path, folder: Pat
         raise ValueError(f"{run} was trained with other settings than {there} says")
     path = folder / f"{name}.safetensors"
     provenance = {**result, "command": source.command(result["seed"])}
-    card = pretrained.export(run, path, dtype=source.dtype, provenance=provenance)
-    together = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    if card.size > LARGEST or together > LARGEST_TOGETHER:
-        path.unlink()
-        raise ValueError(
-            f"{name} would have {card.size / 1e6:.1f} MB and all files {together / 1e6:.1f}, more "
-            f"than {LARGEST / 1e6:.0f} and {LARGEST_TOGETHER / 1e6:.0f}: use a dtype of 16 bits"
-        )
+    others = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file != path)
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        draft = Path(beside) / path.name
+        card = pretrained.export(run, draft, dtype=source.dtype, provenance=provenance)
+        together = others + card.size
+        if card.size > LARGEST or together > LARGEST_TOGETHER:
+            raise ValueError(
+                f"{name} would have {card.size / 1e6:.1f} MB and all files {together / 1e6:.1f}, "
+                f"more than {LARGEST / 1e6:.0f} and {LARGEST_TOGETHER / 1e6:.0f}: use a dtype of "
+                "16 bits"
+            )
+        draft.replace(path)
     before, after = result["metrics"], card.tested
     print(
         f"{path}: {card.size / 1e6:.1f} MB as {card.dtype}; {after.errors} of {after.images:,} "

@@ -280,18 +280,14 @@ def _against(form: str, forms: dict[str, dict[int, Metrics]]) -> str:
     if form == "uniform":
         note = f"the same function as {SAME}; {_compared(form, SAME, forms)}; "
     if form == RECOMMENDED or RECOMMENDED not in forms:
-        return f"{note}a quarter of the published width, {_epochs(forms[form])}"
+        epochs = next(iter(forms[form].values()))["epochs"]
+        return f"{note}a quarter of the published width, {study.for_epochs(epochs)}"
     return note + _compared(form, RECOMMENDED, forms)
 
 
 def _compared(form: str, with_: str, forms: dict[str, dict[int, Metrics]]) -> str:
     """Whether two forms differ; equal couplings are compared twice, the recommended one never."""
     return against(forms[form], forms.get(with_, {}), with_, comparisons=len(forms))
-
-
-def _epochs(runs: dict[int, Metrics]) -> str:
-    epochs = next(iter(runs.values()))["epochs"]
-    return f"{epochs} epoch{'s' if epochs > 1 else ''}"
 
 
 if __name__ == "__main__":

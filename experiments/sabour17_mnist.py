@@ -213,7 +213,7 @@ def lines(results: Results) -> list[Line]:
         metrics = short[form]
         found.append(
             Line(
-                f"CapsNet, {form}, {_epochs(metrics)}",
+                f"CapsNet, {form}, {study.for_epochs(metrics['epochs'])}",
                 study.share(published),
                 study.errors([metrics]),
                 _against(form, CLAIMED, short),
@@ -223,7 +223,8 @@ def lines(results: Results) -> list[Line]:
         metrics = short[OFFICIAL]
         found.append(
             Line(
-                f"CapsNet, {CLAIMED}, the official code's loss, {_epochs(metrics)}",
+                f"CapsNet, {CLAIMED}, the official code's loss, "
+                f"{study.for_epochs(metrics['epochs'])}",
                 "0.25 % ± 0.005 (the code's own loss)",
                 study.errors([metrics]),
                 _against(OFFICIAL, CLAIMED, short),
@@ -233,16 +234,12 @@ def lines(results: Results) -> list[Line]:
         metrics = results["cnn"]["metrics"]
         found.append(
             Line(
-                f"CNN of 35 million parameters, {_epochs(metrics)}",
+                f"CNN of 35 million parameters, {study.for_epochs(metrics['epochs'])}",
                 study.share(CNN),
                 study.errors([metrics]),
             )
         )
     return found
-
-
-def _epochs(metrics: dict[str, Any]) -> str:
-    return f"{metrics['epochs']} epoch{'s' if metrics['epochs'] > 1 else ''}"
 
 
 def _against(form: str, other: str, short: dict[str, dict[str, Any]]) -> str:

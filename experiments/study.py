@@ -243,6 +243,11 @@ def errors(runs: Sequence[dict[str, Any]]) -> str:
     return f"{share(runs[0]['test_error'], runs[0]['test_error_interval_95'])}, one seed"
 
 
+def for_epochs(count: int) -> str:
+    """How long a training was, in words."""
+    return f"{count} epoch{'s' if count > 1 else ''}"
+
+
 def _short(metrics: dict[str, Any]) -> str:
     numbers = [
         f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, float | int)

@@ -21,7 +21,7 @@ import pytest
 
 from capsjax import data, models, routing, testing
 from capsjax.routing import convergence
-from tests.training.small import NARROW, cache_environment, digits
+from tests.training.small import NARROW, cache_environment, digits, saved_digits
 
 ROOT = Path(__file__).parents[1]
 ROUTINGS = ("cosine", "cosine_iterated")
@@ -52,14 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     for name in ROUTINGS:
         (folder / f"{name}.py").write_text(fenced(f"file: {name}.py"))
-    train, test = digits(80), digits(20, "test")
-    np.savez(
-        folder / "own.npz",
-        image=train["image"],
-        label=train["label"],
-        test_image=test["image"],
-        test_label=test["label"],
-    )
+    saved_digits(folder / "own.npz", 80, 20)
     return folder
 
 

@@ -234,9 +234,8 @@ def step(
     weights = coefficients * children.activations.astype(working)[..., None, :]
     means, variances, mass = maximisation(weights, votes, state.means, config)
     if config.cost == "mean":
-        with jax.ensure_compile_time_eval():  # XLA takes minutes to fold it
-            even = competition.shares(None, coefficients.shape, compete, working).sum(-1)
-        mass = sums.ratio(mass, even)
+        even = competition.shares(None, coefficients.shape, compete, working)
+        mass = sums.ratio(mass, even.sum(-1))
     temperature = config.final_inverse_temperature * (1 - _DECAY ** (iteration + 1))
     logits = temperature * _evidence(mass, variances, params, config)
     return State(coefficients, means, variances, logits.astype(working))

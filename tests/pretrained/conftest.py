@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 
 from capsjax import data
 from capsjax.cli import dispatch
 from capsjax.models import efficient_capsnet
 from capsjax.training import Config, run
-from tests.training.small import compiled_once, digits
+from tests.training.small import compiled_once, digits, saved_digits
 
 # With normalisations: their running statistics are part of a network, and not of its parameters.
 NARROW = efficient_capsnet.Config(features=(4, 4, 4, 8), decoder_widths=(8,))
@@ -35,14 +34,7 @@ class Said(NamedTuple):
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     """Two epochs on 80 digits, tested on 40; to be read only."""
     folder = tmp_path_factory.mktemp("pretrained")
-    few, test = digits(100), digits(40, "test")
-    np.savez(
-        folder / "few.npz",
-        image=few["image"],
-        label=few["label"],
-        test_image=test["image"],
-        test_label=test["label"],
-    )
+    saved_digits(folder / "few.npz", 100, 40)
     path = str(folder / "few.npz")
     dataset = data.find(path)
     settings = run.settings_for(
@@ -56,7 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         *_, summary = run.train(
             settings, dataset, folder / "run", command="capsjax train --seed 3", progress=False
         )
-        yield Finished(folder / "run", summary, test)
+        yield Finished(folder / "run", summary, digits(40, "test"))
 
 
 @pytest.fixture

@@ -36,6 +36,18 @@ def digits(count: int, split: str = "train") -> data.Arrays:
     return {key: value[:count] for key, value in data.load("mnist", split=split).items()}
 
 
+def saved_digits(path: Path, train: int, test: int) -> None:
+    """The first so many of each split as a file of one's own images."""
+    few, others = digits(train), digits(test, "test")
+    np.savez(
+        path,
+        image=few["image"],
+        label=few["label"],
+        test_image=others["image"],
+        test_label=others["label"],
+    )
+
+
 def narrow_network() -> capsnet.Network:
     return capsnet.Network(NARROW, image_shape=(28, 28, 1), num_classes=10, rngs=nnx.Rngs(params=0))
 

@@ -17,7 +17,7 @@ import pytest
 from flax import nnx
 
 from capsjax.training import hosts, run
-from tests.training.small import cache_environment, digits
+from tests.training.small import cache_environment, saved_digits
 
 COMMAND = shlex.split(
     "train --model.features 8 --model.kernel-size 3 --model.primary-types 2 "
@@ -33,14 +33,7 @@ Start = Callable[..., subprocess.Popen]
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     """``start(workdir, devices, *options)``: the command, beside its data; stderr in a file."""
     folder = tmp_path_factory.mktemp("hosts")
-    train, test = digits(100), digits(50, "test")
-    np.savez(
-        folder / "digits.npz",
-        image=train["image"],
-        label=train["label"],
-        test_image=test["image"],
-        test_label=test["label"],
-    )
+    saved_digits(folder / "digits.npz", 100, 50)
 
     def begin(workdir: Path, devices: int, *options: str) -> subprocess.Popen:
         flags = os.environ.get("XLA_FLAGS", "")

@@ -23,10 +23,10 @@ from tests.training.small import (
     Level,
     assert_same_bits,
     cache_environment,
-    digits,
     flat_images,
     narrow_network,
     parameters,
+    saved_digits,
 )
 
 DATA = flat_images(range(10, 250, 20), label=0)
@@ -261,14 +261,7 @@ def straight(
 ) -> tuple[Path, Path]:
     """A folder with digits.npz, and in it ``run``, trained without disturbance."""
     folder = tmp_path_factory.mktemp("straight")
-    train, test = digits(100), digits(50, "test")
-    np.savez(
-        folder / "digits.npz",
-        image=train["image"],
-        label=train["label"],
-        test_image=test["image"],
-        test_label=test["label"],
-    )
+    saved_digits(folder / "digits.npz", 100, 50)
     process = start(folder, environment)
     assert process.wait(300) == 0, (folder / "stderr").read_text()
     return folder, folder / "run"

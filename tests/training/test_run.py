@@ -488,6 +488,7 @@ def test_a_routing_as_json_is_its_name_and_its_choices() -> None:
         "semantics": "official",
         "final_inverse_temperature": 0.01,
         "minimum_variance": 0.25,
+        "cost": "sum",
         "loop": {
             "gradient": "implicit",
             "tolerance": 1e-4,
