@@ -1,5 +1,7 @@
 """Dense votes: parity with equation 2, gradients, shapes, errors."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -52,6 +54,30 @@ def test_gradients_equal_those_of_the_contraction(inputs, random, precision, app
     tolerance = 2 * precision.tolerance
     np.testing.assert_allclose(gradients[0], by_poses, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(gradients[1], by_weights, rtol=tolerance, atol=tolerance)
+
+
+def test_votes_of_matrices_and_their_gradients_equal_products_of_matrices(random, precision, apply):
+    rows, inner, columns = 2, 3, 4
+    poses = random.normal(size=(BATCH, CHILDREN, rows * inner))
+    weights = random.normal(size=(inner, PARENTS, columns, CHILDREN))
+    cotangent = random.normal(size=(BATCH, PARENTS, rows * columns, CHILDREN))
+    matrices = poses.reshape(BATCH, CHILDREN, rows, inner)
+    pulled = cotangent.reshape(BATCH, PARENTS, rows, columns, CHILDREN)
+    expected = (
+        np.einsum("bira,ajci->bjrci", matrices, weights).reshape(cotangent.shape),
+        np.einsum("ajci,bjrci->bira", weights, pulled).reshape(poses.shape),
+        np.einsum("bira,bjrci->ajci", matrices, pulled),
+    )
+
+    def all_three(poses, weights, cotangent):
+        votes, pull = jax.vjp(partial(dense_votes, rows=rows), poses, weights)
+        return votes, *pull(cotangent)
+
+    arrays = (jnp.asarray(x, precision.dtype) for x in (poses, weights, cotangent))
+    tolerance = 2 * precision.tolerance
+    for found, wanted in zip(apply(all_three, *arrays), expected, strict=True):
+        chex.assert_type(found, precision.dtype)
+        np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
 
 
 def test_gradients_equal_finite_differences(inputs, x64):
