@@ -13,7 +13,7 @@ from experiments.study import Line, Results, for_epochs, share
 from experiments.viewpoints import FACTORS, OWN, ratio_interval
 
 TITLES = {
-    "matrix_capsules": "matrix capsules (EM)",
+    "matrix_capsules": "matrix capsules",
     "efficient_capsnet": "Efficient-CapsNet",
     "hinton_cnn": "CNN of Hinton 2018",
     "efficient_cnn": "CNN with Efficient-CapsNet's convolutions",
@@ -63,7 +63,7 @@ def lines(results: Results) -> list[Line]:
                     _reported(*reported) if reported else NOT_THERE,
                     f"novel {_error(metrics['novel'])}, familiar {_error(metrics['familiar'])}, "
                     f"one seed (intervals over images, of {_toys(metrics)} toys)",
-                    f"{metrics['parameters']:,} parameters; "
+                    f"{metrics['parameters']:,} parameters{_equal(metrics)}; "
                     f"{share(min(metrics['validation_errors']))} on held-out toys after epoch "
                     f"{metrics['epoch']} of {metrics['epochs']}",
                 )
@@ -81,15 +81,15 @@ def lines(results: Results) -> list[Line]:
                 PUBLISHED[name],
                 f"{_error(metrics['all'])}, one seed (interval over images, of "
                 f"{_toys(metrics)} toys)",
-                f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, one toy of "
-                "each category held out",
+                f"{metrics['parameters']:,} parameters{_equal(metrics)}, "
+                f"{for_epochs(metrics['epochs'])}, one toy of each category held out",
             )
         )
     for pair in PAIRS:
         if set(pair) <= set(own):
             found.append(_ratio("own split", "all", {n: own[n] for n in pair}, own, {}))
-    if "gradients" in results:
-        found.append(_gradients(results["gradients"]["metrics"]))
+    if "em_forms" in results:
+        found.append(_em_forms(results["em_forms"]["metrics"]))
     return found
 
 
@@ -114,6 +114,11 @@ def _matched(split: str, results: Results, pair: tuple[str, str]) -> dict[str, A
 def _named(metrics: Metrics) -> str:
     name = metrics["dataset"]
     return f"{name} (synthetic)" if name == "toy_norb" else name
+
+
+def _equal(metrics: Metrics) -> str:
+    """What an iteration alone is: nothing has been learnt of a child's parents before it."""
+    return ", one iteration of EM (equal coupling)" if metrics.get("iterations") == 1 else ""
 
 
 def _toys(metrics: Metrics) -> int:
@@ -170,20 +175,19 @@ def _paired(first: Metrics, second: Metrics, part: str, either: bool) -> str:
     return said
 
 
-def _gradients(metrics: Metrics) -> Line:
+def _em_forms(metrics: Metrics) -> Line:
     forms = metrics["forms"]
     said = [
-        f"{form['gradient'].replace('_', ' ')} {share(form['validation_errors'][-1])}, "
+        f"{form['form']} {share(form['validation_errors'][-1])}, "
         f"{1e3 * form['step_seconds']:.0f} ms a step with "
         f"{form['temporaries_bytes'] / 2**20:.0f} MiB of temporaries"
         for form in forms
     ]
     return Line(
-        "EM's gradient: held-out error of familiar azimuths after "
-        f"{for_epochs(forms[0]['epochs'])}",
+        f"forms of EM: held-out error of familiar azimuths after {for_epochs(forms[0]['epochs'])}",
         NOT_THERE,
         "; ".join(said),
-        "the same initial parameters, images and steps; the lines above have the last iteration's",
+        "the same initial parameters, images and steps; the networks above have the first form",
     )
 
 
