@@ -34,6 +34,7 @@ PUBLISHED = {
     "hinton_cnn": "5.2 % on smallNORB",
     "efficient_cnn": "5.9 % on smallNORB (another CNN of 198 K parameters)",
 }
+ALONE = "one iteration of EM (equal coupling)"
 NOT_THERE = "not in the paper"
 Metrics = Mapping[str, Any]
 
@@ -53,6 +54,8 @@ def matched(errors: Mapping[str, Sequence[float]]) -> epochs.Match:
 def lines(results: Results) -> list[Line]:
     """Of the report."""
     found = []
+    comparisons = sum(bool(_matched(factor, results, pair)) for factor in FACTORS for pair in PAIRS)
+    comparisons += sum(set(pair) <= set(_of(OWN, results)) for pair in PAIRS)
     for factor in FACTORS:
         best = _of(factor, results)
         for name, metrics in best.items():
@@ -63,16 +66,15 @@ def lines(results: Results) -> list[Line]:
                     _reported(*reported) if reported else NOT_THERE,
                     f"novel {_error(metrics['novel'])}, familiar {_error(metrics['familiar'])}, "
                     f"one seed (intervals over images, of {_toys(metrics)} toys)",
-                    f"{metrics['parameters']:,} parameters{_equal(metrics)}; "
+                    f"{_described(metrics)}; "
                     f"{share(min(metrics['validation_errors']))} on held-out toys after epoch "
                     f"{metrics['epoch']} of {metrics['epochs']}",
                 )
             )
         for pair in PAIRS:
             if of := _matched(factor, results, pair):
-                found.append(
-                    _ratio(f"novel {factor}s, matched", "novel", of, best, REPORTED[factor])
-                )
+                what = f"novel {factor}s, matched"
+                found.append(_ratio(what, "novel", of, best, REPORTED[factor], comparisons))
     own = _of(OWN, results)
     for name, metrics in own.items():
         found.append(
@@ -81,13 +83,14 @@ def lines(results: Results) -> list[Line]:
                 PUBLISHED[name],
                 f"{_error(metrics['all'])}, one seed (interval over images, of "
                 f"{_toys(metrics)} toys)",
-                f"{metrics['parameters']:,} parameters{_equal(metrics)}, "
-                f"{for_epochs(metrics['epochs'])}, one toy of each category held out",
+                f"{_described(metrics)}, {for_epochs(metrics['epochs'])}, one toy of each category "
+                "held out",
             )
         )
     for pair in PAIRS:
         if set(pair) <= set(own):
-            found.append(_ratio("own split", "all", {n: own[n] for n in pair}, own, {}))
+            of = {name: own[name] for name in pair}
+            found.append(_ratio("own split", "all", of, own, {}, comparisons))
     if "em_forms" in results:
         found.append(_em_forms(results["em_forms"]["metrics"]))
     return found
@@ -116,9 +119,10 @@ def _named(metrics: Metrics) -> str:
     return f"{name} (synthetic)" if name == "toy_norb" else name
 
 
-def _equal(metrics: Metrics) -> str:
-    """What an iteration alone is: nothing has been learnt of a child's parents before it."""
-    return ", one iteration of EM (equal coupling)" if metrics.get("iterations") == 1 else ""
+def _described(metrics: Metrics) -> str:
+    """A network's size, and what a single iteration is: no parents are known before it."""
+    equal = f", {ALONE}" if metrics.get("iterations") == 1 else ""
+    return f"{metrics['parameters']:,} parameters{equal}"
 
 
 def _toys(metrics: Metrics) -> int:
@@ -139,6 +143,7 @@ def _ratio(
     pair: Mapping[str, Metrics],
     best: Mapping[str, Metrics],
     reported: Mapping[str, tuple[float, float]],
+    comparisons: int,
 ) -> Line:
     """Errors of a capsule network for each of a CNN's."""
     first, second = pair.values()
@@ -150,7 +155,8 @@ def _ratio(
     elif part == "all" and tuple(pair) == PAIRS[0]:
         paper = f"{2.2 / 5.2:.2f} (small network)"
     errors = " and ".join(_error(each[part]) for each in (first, second))
-    why = [_paired(first, second, part, low <= 1 <= high)]
+    why = [_paired(first, second, part, low <= 1 <= high, comparisons)]
+    why += [f"{TITLES[name]} with {ALONE}" for name in pair if best[name].get("iterations") == 1]
     if part == "novel":
         held_out = [
             f"{share(best[name]['validation_errors'][each['epoch'] - 1])} (epoch {each['epoch']})"
@@ -166,11 +172,12 @@ def _ratio(
     )
 
 
-def _paired(first: Metrics, second: Metrics, part: str, either: bool) -> str:
+def _paired(first: Metrics, second: Metrics, part: str, either: bool, comparisons: int) -> str:
     """Whether two networks differ, on these images and, as far as the toys say, on others."""
     found = paired([first[part]], [second[part]])
-    said = f"on the same images {told(found, TITLES[second['network']], comparisons=len(PAIRS))}"
-    if found.differs(LEVEL / len(PAIRS)) and either:
+    other = TITLES[second["network"]]
+    said = f"on the same images {told(found, other, comparisons=comparisons)}"
+    if found.differs(LEVEL / comparisons) and either:
         said += ", but on other toys it may be the other way round"
     return said
 
@@ -187,7 +194,7 @@ def _em_forms(metrics: Metrics) -> Line:
         f"forms of EM: held-out error of familiar azimuths after {for_epochs(forms[0]['epochs'])}",
         NOT_THERE,
         "; ".join(said),
-        "the same initial parameters, images and steps; the networks above have the first form",
+        "the same initial parameters, images and steps; the networks above have one iteration",
     )
 
 

@@ -7,10 +7,10 @@ contracts over it.
 On a CPU the plain contraction (batched over children, which lie innermost) is compiled into
 transposes and many tiny products. Measured there for CapsNet's 1,152 x 8 -> 10 x 16 at batch 64
 (float32, 2 cores): forward 71 ms by einsum, 25 ms as fused multiply-adds; gradients of weights and
-poses 46 + 47 ms by einsum, 8 + 14 ms as loops over examples and over parents that keep their sum in
-the cache. For the 1,152 windows of matrix capsules, 72 x 4x4 -> 16 x 4x4, on one core: gradients 17
-ms of weights, 26 ms of poses as loops over examples, 122 ms over parents. Other platforms get the
-einsums.
+poses 46 + 47 ms by einsum, 8 + 14 ms as loops over examples' rows and over parents that keep their
+sum in the cache. For the 1,152 windows of matrix capsules, 72 x 4x4 -> 16 x 4x4, on one core:
+gradients 17 ms of weights; of poses 26 ms as a loop over examples, 122 ms over parents. Other
+platforms get the einsums.
 
 Sums run in float32 where the inputs are narrower (bfloat16), and are rounded once, at their end.
 """
@@ -181,7 +181,7 @@ def _votes_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Ar
         lax.platform_dependent(
             poses,
             gradient,
-            cpu=_weights_gradient_by_example,
+            cpu=_weights_gradient_by_row,
             default=partial(_einsum, "brai,bjrci->ajci"),
         ),
     )
@@ -222,7 +222,7 @@ def _poses_gradient_by_example(weights: Array, gradient: Array) -> Array:
     return lax.fori_loop(0, batch, put_example, result)
 
 
-def _weights_gradient_by_example(poses: Array, gradient: Array) -> Array:
+def _weights_gradient_by_row(poses: Array, gradient: Array) -> Array:
     batch, rows, inner, children = poses.shape
     _, parents, _, columns, _ = gradient.shape
     working = _working(poses)

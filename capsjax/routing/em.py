@@ -254,6 +254,7 @@ def expectation(
         return competition.shares(None, shape, compete, dtype)
     deviations = votes.astype(dtype) - state.means[..., None]
     distances = jnp.einsum("...jd,...jdi->...ji", 1 / state.variances, jnp.square(deviations))
+    # What comes back to them is computed once, and not anew for each of a pose's numbers.
     distances = jax.lax.optimization_barrier(distances)
     spread = jnp.log(2 * jnp.pi * state.variances).sum(-1, keepdims=True)
     activations = jax.nn.log_sigmoid(state.logits)[..., None]

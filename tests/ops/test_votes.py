@@ -80,8 +80,11 @@ def test_votes_of_matrices_and_their_gradients_equal_products_of_matrices(random
         np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
 
 
-def test_gradients_equal_finite_differences(inputs, x64):
-    check_grads(jax.jit(dense_votes), tuple(map(jnp.asarray, inputs)), order=2, modes=["rev"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_gradients_equal_finite_differences(inputs, rows, x64):
+    poses, weights = map(jnp.asarray, inputs)
+    vote = jax.jit(partial(dense_votes, rows=rows))
+    check_grads(vote, (poses, weights[: CHILD_DIM // rows]), order=2, modes=["rev"])
 
 
 def test_a_numpy_cotangent_is_taken(inputs, pytestconfig):
@@ -128,6 +131,14 @@ def test_bfloat16_sums_are_rounded_once(random):
     check("ajdi,bjdi->bia", w, g, poses_gradient)
     check("bia,bjdi->ajdi", u, g, weights_gradient)
 
+    halves, doubled = u.reshape(256, 7, 2, 2), np.repeat(g, 2, 2).reshape(256, 5, 6, 2, 7)
+    doubled = np.moveaxis(doubled, 2, 3)
+    votes, pull = jax.vjp(partial(dense_votes, rows=2), poses, weights[:2])
+    poses_gradient, weights_gradient = pull(jnp.tile(cotangent, (1, 1, 2, 1)))
+    check("bira,ajci->bjrci", halves, w[:2], votes.reshape(256, 5, 2, 6, 7))
+    check("ajci,bjrci->bira", w[:2], doubled, poses_gradient.reshape(halves.shape))
+    check("bira,bjrci->ajci", halves, doubled, weights_gradient)
+
     wide, matrices = poses.reshape(16, 16, 7, 4), weights
     votes, pull = jax.vjp(shared_votes, wide, matrices)
     check("bpia,ajci->bjcpi", u.reshape(16, 16, 7, 4), w, votes.reshape(16, 5, 6, 16, 7))
@@ -136,13 +147,15 @@ def test_bfloat16_sums_are_rounded_once(random):
     check("bpia,bjcpi->ajci", u.reshape(16, 16, 7, 4), repeated, weights_gradient)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_other_platforms_get_matrix_products_without_a_loop(inputs, platform):
-    def gradients(poses, weights):
-        return jax.grad(lambda p, w: jnp.sum(jnp.square(dense_votes(p, w))), (0, 1))(poses, weights)
+def test_other_platforms_get_matrix_products_without_a_loop(inputs, platform, rows):
+    def loss(poses, weights):
+        return jnp.sum(jnp.square(dense_votes(poses, weights, rows=rows)))
 
-    arrays = [jnp.asarray(x, jnp.float32) for x in inputs]
-    text = jax.export.export(jax.jit(gradients), platforms=[platform])(*arrays).mlir_module()
+    poses, weights = (jnp.asarray(x, jnp.float32) for x in inputs)
+    exported = jax.export.export(jax.jit(jax.grad(loss, (0, 1))), platforms=[platform])
+    text = exported(poses, weights[: CHILD_DIM // rows]).mlir_module()
     assert text.count("stablehlo.dot_general") == 3
     assert "stablehlo.while" not in text
 
