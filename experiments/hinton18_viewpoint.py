@@ -137,7 +137,7 @@ class Config:
         }
     )
     checked_epochs: int = 1
-    rounds: int = 20
+    rounds: int = 8
     recipe: str = "smallnorb_hinton"
     seed: int = 0
 
