@@ -25,7 +25,7 @@ one iteration of EM, an M step with equal coupling, since three learn too slowly
 iterations, differentiated through the last one alone, and with parent types that do not compete for
 a child, as in the authors' code.
 Expected: no more errors on novel viewpoints than the paper's CNN makes.
-Time: on 2 cores 2 hours in all, no run more than 40 minutes; on a GPU 10 minutes (``full``: a
+Time: on 2 cores 2 hours in all, no run more than 50 minutes; on a GPU 10 minutes (``full``: a
 day). The weights of all epochs are kept in the work directory, about 1 GB.
 
     python -m experiments.hinton18_viewpoint --preset laptop
