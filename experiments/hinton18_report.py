@@ -156,7 +156,11 @@ def _ratio(
         paper = f"{2.2 / 5.2:.2f} (small network)"
     errors = " and ".join(_error(each[part]) for each in (first, second))
     why = [_paired(first, second, part, low <= 1 <= high, comparisons)]
-    why += [f"{TITLES[name]} with {ALONE}" for name in pair if best[name].get("iterations") == 1]
+    why += [
+        f"{TITLES[name]} with {ALONE}, in the paper three: the line of EM's forms says why"
+        for name in pair
+        if best[name].get("iterations") == 1
+    ]
     if part == "novel":
         held_out = [
             f"{share(best[name]['validation_errors'][each['epoch'] - 1])} (epoch {each['epoch']})"
@@ -191,7 +195,7 @@ def _em_forms(metrics: Metrics) -> Line:
         for form in forms
     ]
     return Line(
-        f"forms of EM: held-out error of familiar azimuths after {for_epochs(forms[0]['epochs'])}",
+        f"EM's forms: held-out error of familiar azimuths after {for_epochs(forms[0]['epochs'])}",
         NOT_THERE,
         "; ".join(said),
         "the same initial parameters, images and steps; the networks above have one iteration",
