@@ -19,8 +19,8 @@ iteration, and three with the gradient of the last one alone, which is fast, and
 one.
 Differences from the paper: matched on held-out toys (there on test images); the small network,
 batch-normalised, its costs means over children, with temperatures and a least variance of our own;
-one iteration of EM, an M step with equal coupling, since three learn too slowly for so few epochs
-(the forms' line; of eleven forms this one had the lowest held-out error after an epoch); 16 epochs
+one iteration of EM, an M step with equal coupling, since three learn more slowly and take twice the
+time (the forms' line; of eleven forms this one had the lowest held-out error so soon); 16 epochs
 (3 with the own split); one seed. ``full`` has the large network, so too, but with the paper's three
 iterations, differentiated through the last one alone, and with parent types that do not compete for
 a child, as in the authors' code.
