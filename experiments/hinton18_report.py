@@ -157,7 +157,7 @@ def _ratio(
     errors = " and ".join(_error(each[part]) for each in (first, second))
     why = [_paired(first, second, part, low <= 1 <= high, comparisons)]
     why += [
-        f"{TITLES[name]} with {ALONE}, in the paper three, which learn more slowly here (EM's forms)"
+        f"{TITLES[name]} with {ALONE}, in the paper three, which learn more slowly (EM's forms)"
         for name in pair
         if best[name].get("iterations") == 1
     ]
