@@ -70,7 +70,8 @@ class Network:
     learning_rate: float = 1e-3
 
 
-# The temperature of each number of iterations is the one that learned sooner on held-out toys.
+# EM's inverse temperature reaches 0.05 of its final value in one iteration and 0.14 in three: with
+# one the final value is higher, so that activations can move as far.
 ONE_ITERATION = em.Config(
     num_iterations=1, cost="mean", final_inverse_temperature=8.0, minimum_variance=0.03
 )

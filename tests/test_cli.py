@@ -39,6 +39,7 @@ from tests.training.small import (
     do_damage,
     files_below,
     orbax_leftovers,
+    saved_digits,
 )
 
 SMALL = shlex.split(
@@ -551,14 +552,7 @@ BY_EM = shlex.split(
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of the user's own with a split for testing: 100 real digits and 30."""
     path = tmp_path_factory.mktemp("few") / "few.npz"
-    train, test = digits(100), digits(30, "test")
-    np.savez(
-        path,
-        image=train["image"],
-        label=train["label"],
-        test_image=test["image"],
-        test_label=test["label"],
-    )
+    saved_digits(path, 100, 30)
     return path
 
 
