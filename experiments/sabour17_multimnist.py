@@ -11,11 +11,12 @@ of the last 5,000 training digits choose the epoch; one picture of each of the 1
 convolutions and as many parameters (154 thousand, without the decoder). Both are also trained on
 single digits, moved as far, and tested on two: the two most active classes are what they say. Two
 networks differ only if McNemar's test on the same pictures says so. Differences from the papers:
-8 epochs of 55,000 pictures (there 60 million), Adam at 0.002 falling along a cosine, one seed.
+6 epochs of 55,000 pictures (there 60 million) and 2 of single digits, Adam at 0.002 falling along
+a cosine, one seed.
 Expected: the capsules' exact match above the CNN's; each reconstruction nearer to its own digit
 than to the other and than the whole picture is.
-Time: on 2 cores 55 minutes, 20 for a network on pairs and 7 on single digits; on a GPU 3 (``full``:
-a day).
+Time: on 2 cores 60 minutes, 20 to 25 for a network on pairs and 8 on single digits; on a GPU 3
+(``full``: a day).
 
     python -m experiments.sabour17_multimnist --preset laptop
 """
@@ -69,8 +70,8 @@ class Config:
             replace(baselines.EFFICIENT, features=(32, 64, 64, 128, 18), strides=(1, 1, 2, 2, 1)),
         ),
     )
-    epochs: int = 8
-    single_epochs: int = 3
+    epochs: int = 6
+    single_epochs: int = 2
     batch_size: int = 128
     limit: int | None = None
     validation: int = 5000
