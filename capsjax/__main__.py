@@ -8,7 +8,7 @@ _HUGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 
 def main() -> None:
     """Entry point of the console script."""
-    if sys.argv[1:2] in (["train"], ["evaluate"], ["predict"], ["export"]):
+    if sys.argv[1:2] in (["train"], ["evaluate"], ["predict"], ["figures"], ["export"]):
         use_huge_pages()
     sys.path.append(os.getcwd())  # where a user's own routing may be
     from capsjax import cli  # imports take seconds: not before the process may start anew

@@ -1,6 +1,6 @@
-"""What a trained network says of images, as features to probe, and what its decoder draws."""
+"""What a trained network says of images, as features to probe."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -56,30 +56,6 @@ def _said(graph: Any, params: Any, rest: Any, images: jax.Array) -> Said:
     output = network(prepared)
     hidden = network.features(prepared) if output.poses is None else None
     return Said(output.activations, output.poses, hidden)
-
-
-def decoder_of(network: nnx.Module) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """From poses ``[N, dim]`` and classes ``[N]`` to pictures ``[N, H, W]`` of one channel."""
-    graph, params, rest = split(network)
-
-    def decode(poses: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        rows = min(2000, len(poses))
-        parts = [
-            np.asarray(_decoded(graph, params, rest, one, other))
-            for one, other in zip(_in_parts(poses, rows), _in_parts(labels, rows), strict=True)
-        ]
-        return np.concatenate(parts)[: len(poses)]
-
-    return decode
-
-
-@partial(jax.jit, static_argnums=0)
-def _decoded(graph: Any, params: Any, rest: Any, poses: jax.Array, labels: jax.Array) -> jax.Array:
-    network: Any = nnx.merge(graph, params, rest, copy=True)
-    network.eval()
-    mask = jax.nn.one_hot(labels, network.num_classes, dtype=np.float32)
-    all_poses = mask[:, :, None] * poses.astype(np.float32)[:, None, :]
-    return network.decoder(all_poses, mask)[..., 0]
 
 
 def _in_parts(rows: np.ndarray, count: int) -> list[np.ndarray]:

@@ -3,7 +3,7 @@
 import base64
 import lzma
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,11 +12,10 @@ import numpy as np
 from flax import nnx
 
 from capsjax.data import augment
+from capsjax.inspection import OFFSETS, decoder
 from experiments import digit_shapes, pose_images
-from experiments.pose_features import decoder_of, listen
+from experiments.pose_features import listen
 
-# Sabour 2017, figure 4.
-OFFSETS = np.linspace(-0.25, 0.25, 11)
 # Where two digits are, and how far along the line through both their pose is moved: 0 is the one, 1
 # the other; all places are within what affine_mnist shows in training.
 ENDS = {"shift_x": (-3.0, 3.0), "rotation": (-10.0, 10.0)}
@@ -54,7 +53,7 @@ def dimensions(
     images, labels = shifted(arrays["image"], seed), arrays["label"]
     spread = digit_shapes.spread(digit_shapes.shapes(images[..., 0] / 255), labels)
     said = listen(network, images)
-    poses, decode = said.of(labels), decoder_of(network)
+    poses, decode = said.of(labels), grey_decoder(network)
     classes, dim = said.activations.shape[1], poses.shape[1]
 
     def means(directions: np.ndarray) -> np.ndarray:
@@ -107,7 +106,7 @@ def interpolated(network: nnx.Module, *, count: int, shown: int) -> dict[str, An
         pose (``moved``), of the reconstruction of the true picture (``own``), and of the mixture of
         both pictures (``mixed``); and ``pictures`` of the true, the moved and the own.
     """
-    decode = decoder_of(network)
+    decode = grey_decoder(network)
     found: dict[str, Any] = {}
     for name, (low, high) in ENDS.items():
         images, labels = pose_images.digit_path(count, name, low + ALONG * (high - low))
@@ -125,6 +124,12 @@ def interpolated(network: nnx.Module, *, count: int, shown: int) -> dict[str, An
         one = int(np.flatnonzero(labels == shown)[0])
         found[name] = {**errors, "picture": kept(np.stack([p[:, one] for p in (true, moved, own)]))}
     return found
+
+
+def grey_decoder(network: nnx.Module) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """From poses ``[N, dim]`` and classes ``[N]`` to pictures ``[N, H, W]`` of one channel."""
+    decode = decoder(network)
+    return lambda poses, labels: decode(poses, labels)[..., 0]
 
 
 def kept(images: np.ndarray) -> str:

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 from capsjax import data, figures, models, routing
 from capsjax.__main__ import use_huge_pages
-from capsjax.analysis.statistics import expected_calibration_error, mean_interval
+from capsjax.analysis.statistics import Calibration, expected_calibration_error, mean_interval
 from capsjax.models import efficient_capsnet
 from capsjax.routing import em
 from capsjax.serial import to_json
@@ -230,26 +230,23 @@ def _error_by_time(found: dict[str, dict[int, Metrics]], milliseconds: dict[str,
 
 def _calibration(found: dict[str, dict[int, Metrics]]) -> Figure:
     """The share that is right in each bin of confidence, all seeds together."""
-    bins = len(next(iter(next(iter(found.values())).values()))["calibration"]["counts"])
-    curves = {}
-    for name, runs in sorted(found.items()):
-        counts, right = np.zeros(bins), np.zeros(bins)
-        for each in runs.values():
-            own = np.array(each["calibration"]["counts"], float)
-            accuracy = np.array(each["calibration"]["accuracy"], float)
-            counts += own
-            right += np.where(own > 0, own * accuracy, 0)
-        enough = counts >= FEW
-        curves[name] = np.where(enough, right / np.where(enough, counts, 1), np.nan)
-    middles = (np.arange(bins) + 0.5) / bins
-    figure = figures.curves(
-        middles,
-        curves,
-        xlabel="largest activation",
-        ylabel=f"share that is right (bins of {FEW} and more)",
-    )
-    figure.axes[0].axline((0, 0), (1, 1), color=figures.GREY, linewidth=1)
-    return figure
+    together = {name: _pooled(list(runs.values())) for name, runs in sorted(found.items())}
+    return figures.calibration(together, fewest=FEW)
+
+
+def _pooled(runs: list[Metrics]) -> Calibration:
+    """Of all seeds' predictions together."""
+    bins = [each["calibration"] for each in runs]
+    counts = np.array([each["counts"] for each in bins])
+
+    def mean(name: str) -> np.ndarray:
+        values = np.array([each[name] for each in bins], float)
+        sums = np.where(counts > 0, counts * values, 0).sum(0)
+        return sums / np.where(counts.sum(0) > 0, counts.sum(0), np.nan)
+
+    confidence, accuracy = mean("confidence"), mean("accuracy")
+    gaps = np.nansum(counts.sum(0) * np.abs(accuracy - confidence))
+    return Calibration(float(gaps / counts.sum()), counts.sum(0), confidence, accuracy)
 
 
 def lines(results: Results) -> list[Line]:

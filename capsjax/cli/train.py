@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 
-from capsjax import data, figures, models, routing
+from capsjax import data, models, routing
+from capsjax.cli import pictures
 from capsjax.cli.options import parse, without
 from capsjax.training import hosts, loop, losses, run, seeds
 from capsjax.training.evaluation import Evaluation
@@ -84,7 +84,7 @@ def _train_one(
             progress=True,
             feed=options.feed,
             devices=options.devices,
-            draw=partial(_draw, workdir / "figures", dataset),
+            draw=partial(_draw, workdir / "figures", dataset, settings),
         )
     if not hosts.is_first():
         return summary
@@ -201,28 +201,20 @@ def _training_config(model: models.Model, preset: str | None) -> loop.Config:
     return loop.Config(**values, loss=loss)
 
 
-def _draw(folder: Path, dataset: data.Dataset, result: loop.Result, evaluation: Evaluation) -> None:
+def _draw(
+    folder: Path,
+    dataset: data.Dataset,
+    settings: run.Settings,
+    result: loop.Result,
+    evaluation: Evaluation,
+) -> None:
     folder.mkdir(exist_ok=True)
-    test, names = dataset.load("test"), dataset.class_names
-    prediction = evaluation.prediction
-    pictures = {
-        "learning_curves": figures.learning_curves(result.history),
-        "mistakes": figures.mistakes(test["image"], test["label"], prediction.activations, names),
-    }
-    if evaluation.confusion is not None:
-        pictures["confusion"] = figures.confusion(evaluation.confusion, names)
-    if prediction.reconstructions is not None:
-        few = slice(0, 12)
-        pictures["reconstructions"] = figures.reconstructions(
-            test["image"][few],
-            prediction.reconstructions[few],
-            [_name(names, label) for label in test["label"][few]],
-            [_name(names, label) for label in prediction.labels[few]],
-        )
-    for name, figure in pictures.items():
+    subject = pictures.Subject(
+        name=settings.model,
+        run=run.Run(result.model, settings),
+        arrays=dataset.load("test"),
+        evaluation=evaluation,
+        history=result.history,
+    )
+    for name, figure in pictures.of_training(subject):
         figure.savefig(folder / f"{name}.png", dpi=150)
-
-
-def _name(names: Sequence[str], label: Any) -> str:
-    """Of one class, or of several in the order of their numbers."""
-    return " ".join(names[number] for number in sorted(np.atleast_1d(label)))

@@ -16,16 +16,18 @@ from capsjax.figures._style import (
     RED,
     SKY,
 )
+from capsjax.figures.architecture import architecture
+from capsjax.figures.attacks import adversarial
+from capsjax.figures.capsules import dead_capsules, feature_maps, perturbations, primary_capsules
 from capsjax.figures.data import contact_sheet
-from capsjax.figures.results import curves, errors
-from capsjax.figures.routing import (
-    coefficients,
-    curves_by_iteration,
-    routing_in_2d,
-    squash_curve,
-)
+from capsjax.figures.flow import flow
+from capsjax.figures.functions import margin_loss_curve, squash_curve
+from capsjax.figures.results import calibration, curves, errors
+from capsjax.figures.routing import coefficients, curves_by_iteration, routing_in_2d
+from capsjax.figures.separation import separated
 from capsjax.figures.tables import image_grid, table
 from capsjax.figures.training import confusion, learning_curves, mistakes, reconstructions
+from capsjax.figures.turning import by_angle, equivariance
 
 __all__ = [
     "BLACK",
@@ -37,17 +39,29 @@ __all__ = [
     "PURPLE",
     "RED",
     "SKY",
+    "adversarial",
+    "architecture",
+    "by_angle",
+    "calibration",
     "coefficients",
     "confusion",
     "contact_sheet",
     "curves",
     "curves_by_iteration",
+    "dead_capsules",
+    "equivariance",
     "errors",
+    "feature_maps",
+    "flow",
     "image_grid",
     "learning_curves",
+    "margin_loss_curve",
     "mistakes",
+    "perturbations",
+    "primary_capsules",
     "reconstructions",
     "routing_in_2d",
+    "separated",
     "squash_curve",
     "table",
 ]

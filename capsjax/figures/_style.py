@@ -97,3 +97,10 @@ def chosen(iterations: Sequence[int] | None, count: int, *, most: int) -> list[i
     if not numbers or min(numbers) < 1 or max(numbers) > count:
         raise ValueError(f"iterations are {numbers}, expected some of 1 to {count}")
     return numbers
+
+
+def quieten(axis: Any) -> None:
+    """No frame at the top and the right, and a faint grid."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(color="#E5E5E5", lw=0.6)
+    axis.set_axisbelow(True)

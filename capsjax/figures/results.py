@@ -1,4 +1,4 @@
-"""Pictures of results: errors of several networks, and how they depend on something."""
+"""Pictures of results: errors of several networks, what they depend on, and calibration."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from capsjax.figures._style import BLACK, BLUE, LINES, checked, checked_names, line_style
+from capsjax.analysis.statistics import Calibration
+from capsjax.figures._style import (
+    BLACK,
+    BLUE,
+    GREY,
+    LINES,
+    checked,
+    checked_names,
+    line_style,
+    quieten,
+)
 
 
 def errors(
@@ -93,4 +103,39 @@ def curves(
         axis.set(xscale="log", yscale="log")
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(frameon=False)
+    return figure
+
+
+def calibration(series: Mapping[str, Calibration], *, fewest: int = 1) -> Figure:
+    """How much of what was said with each confidence is right: a reliability diagram.
+
+    Args:
+        series: by a network's name what ``analysis.statistics.expected_calibration_error`` gives.
+        fewest: bins of fewer predictions are left out.
+
+    Returns:
+        A figure of two axes: the share that is right by mean confidence, on the diagonal for a
+        network that is as right as it is sure; and how many predictions each bin has.
+
+    Raises:
+        ValueError: no series.
+    """
+    if not series:
+        raise ValueError("series is empty, expected at least one network")
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    upper.axline((0, 0), (1, 1), color=GREY, linewidth=1)
+    for number, (name, found) in enumerate(series.items()):
+        enough = found.counts >= max(1, fewest)
+        style = line_style(number)
+        said = f"{name} (calibration error {found.error:.3f})"
+        upper.plot(found.confidence[enough], found.accuracy[enough], label=said, ms=4, **style)
+        edges = np.linspace(0, 1, len(found.counts) + 1)
+        lower.stairs(found.counts, edges, color=style["color"], ls=style["linestyle"])
+    few = f" (bins of {fewest} and more)" if fewest > 1 else ""
+    upper.set(ylabel=f"share that is right{few}", xlim=(0, 1), ylim=(0, 1.02))
+    lower.set(xlabel="confidence: largest activation", ylabel="predictions", yscale="symlog")
+    for axis in (upper, lower):
+        quieten(axis)
+    upper.legend(frameon=False, fontsize=8)
     return figure

@@ -1,4 +1,4 @@
-"""Pictures of a routing: its coefficients, its votes and parents in a plane, its squashing.
+"""Pictures of a routing: its coefficients, its votes and parents in a plane.
 
 Iterations are counted from 1, as the papers do.
 """
@@ -22,6 +22,7 @@ from capsjax.figures._style import (
     chosen,
     color_and_marker,
     line_style,
+    quieten,
 )
 
 # Beyond so many children, lines between them would be all that one sees.
@@ -125,44 +126,9 @@ def curves_by_iteration(
     axis.set(xlabel="routing iteration", ylabel=ylabel, title=title)
     axis.set_yscale("log" if log else "linear")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _quieten(axis)
+    quieten(axis)
     # Dashes need room to be told apart.
     figure.legend(loc="outside right upper", frameon=False, handlelength=3.5)
-    return figure
-
-
-def squash_curve(before: ArrayLike, after: Mapping[str, ArrayLike]) -> Figure:
-    """How long a vector is after squashing, by how long it was before.
-
-    Args:
-        before: float ``[points]``, lengths in rising order.
-        after: a name and float ``[points]`` for each squashing function.
-
-    Returns:
-        A figure of one axis, with the lines "unchanged" and "length 1" drawn thin.
-
-    Raises:
-        ValueError: no function, or lengths of another shape.
-    """
-    lengths = checked("before", before, "points")
-    if not after:
-        raise ValueError("after is empty, expected a name and [points] for each function")
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axis = figure.subplots()
-    axis.axhline(1, color=GREY, lw=0.8)
-    axis.plot(lengths, lengths, color=GREY, lw=0.8, ls=(0, (4, 3)), label="unchanged")
-    for index, (name, values) in enumerate(after.items()):
-        heights = checked(f"after[{name!r}]", values, len(lengths))
-        style = line_style(index) | {"marker": ""}
-        axis.plot(lengths, heights, label=name, linewidth=2, **style)
-    axis.set(
-        xlabel="length before",
-        ylabel="length after",
-        ylim=(0, 1.08),
-    )
-    axis.margins(x=0)
-    _quieten(axis)
-    axis.legend(loc="lower right", frameon=False, handlelength=3)
     return figure
 
 
@@ -267,9 +233,3 @@ def _draw_legend(figure: Figure, names: Sequence[str]) -> None:
 
 def _key(color: str, marker: str, size: float, label: str) -> Line2D:
     return Line2D([], [], ls="", marker=marker, color=color, ms=size, mec="white", label=label)
-
-
-def _quieten(axis: Any) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(color="#E5E5E5", lw=0.6)
-    axis.set_axisbelow(True)

@@ -8,16 +8,17 @@ that lasts: it notes the shape of what comes out, and puts what it traces under 
 are; it asks XLA for the operations of the branches that this platform runs, loops counted once.
 """
 
-import contextlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from capsjax.models import calls
+from capsjax.models.calls import Around
 from capsjax.ops.flops import operations
 
 _SCOPE = re.compile(r"layer<(\d+)>")
@@ -73,9 +74,10 @@ def summary(network: nnx.Module, *, depth: int = 1) -> list[Row]:
     def forward(state: Any, images: jax.Array) -> Any:
         traced: Any = nnx.merge(graph, state)
         traced.eval()
-        modules = _modules(traced, depth)
-        layers.extend((path, type(module)) for path, module in modules)
-        with _watched([module for _, module in modules], shapes):
+        inside = calls.layers(traced, depth)
+        layers.extend((path, type(layer)) for path, layer in inside)
+        watching = [(each, _watching(n, shapes)) for n, (_, each) in enumerate(inside)]
+        with calls.wrapped(watching):
             return traced(images)
 
     sized: Any = network
@@ -99,41 +101,16 @@ def summary(network: nnx.Module, *, depth: int = 1) -> list[Row]:
     ]
 
 
-def _modules(
-    module: nnx.Module, depth: int, path: tuple[Any, ...] = ()
-) -> list[tuple[tuple[Any, ...], nnx.Module]]:
-    """Modules that can be called, by their paths; of one that is in two places the first."""
-    found: dict[int, tuple[tuple[Any, ...], nnx.Module]] = {}
-    for name, child in nnx.iter_children(module):
-        if not isinstance(child, nnx.Module):
-            continue
-        here = (*path, name)
-        calls = any("__call__" in vars(kind) for kind in type(child).__mro__)
-        if calls:
-            found.setdefault(id(child), (here, child))
-        if depth > calls:
-            for entry in _modules(child, depth - calls, here):
-                found.setdefault(id(entry[1]), entry)
-    return list(found.values())
+def _watching(number: int, shapes: dict[int, tuple[int, ...]]) -> Around:
+    """Notes the shape of what a layer's call gives, and marks what it traces."""
 
+    def watched(call: Callable[[], Any]) -> Any:
+        with jax.named_scope(f"layer<{number}>"):
+            output = call()
+        shapes[number] = _main_shape(output)
+        return output
 
-@contextlib.contextmanager
-def _watched(modules: Sequence[nnx.Module], shapes: dict[int, tuple[int, ...]]) -> Iterator[None]:
-    """Within it, calls of these modules note their output's shape and mark what they trace."""
-    numbers = {id(module): number for number, module in enumerate(modules)}
-    kinds: set[Any] = {type(module) for module in modules}
-    own = {kind: vars(kind).get("__call__") for kind in kinds}
-    watching = {kind: _watching(kind.__call__, numbers, shapes) for kind in kinds}
-    try:
-        for kind, call in watching.items():
-            kind.__call__ = call
-        yield
-    finally:
-        for kind, call in own.items():
-            if call is None:  # it inherits one
-                del kind.__call__
-            else:
-                kind.__call__ = call
+    return watched
 
 
 def _main_shape(output: Any) -> tuple[int, ...]:
@@ -142,18 +119,3 @@ def _main_shape(output: Any) -> tuple[int, ...]:
         output = output[0][-1]  # the routing of several layers, and logits
     leaves = jax.tree.leaves(getattr(output, "poses", output))
     return tuple(leaves[0].shape[1:]) if leaves else ()
-
-
-def _watching(
-    call: Callable[..., Any], numbers: Mapping[int, int], shapes: dict[int, tuple[int, ...]]
-) -> Callable[..., Any]:
-    def watched(self: Any, *args: Any, **options: Any) -> Any:
-        number = numbers.get(id(self))
-        if number is None:
-            return call(self, *args, **options)
-        with jax.named_scope(f"layer<{number}>"):
-            output = call(self, *args, **options)
-        shapes[number] = _main_shape(output)
-        return output
-
-    return watched

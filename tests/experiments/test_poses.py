@@ -82,7 +82,7 @@ def test_pictures_of_poses_are_the_networks_reconstructions(capsules):
     said, labels = pose_features.listen(capsules, images), np.array([3, 1, 4, 1, 5, 9, 2])
     capsules.eval()
     output = capsules(jnp.asarray(images / np.float32(255)), jnp.eye(10)[labels])
-    drawn = pose_features.decoder_of(capsules)(said.of(labels), labels)
+    drawn = pose_measures.grey_decoder(capsules)(said.of(labels), labels)
     np.testing.assert_allclose(drawn, output.reconstruction[..., 0], atol=1e-5)
 
 

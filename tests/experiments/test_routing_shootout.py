@@ -40,8 +40,10 @@ def test_bins_of_all_seeds_are_drawn_together():
     other = {"counts": [0, 1000], "confidence": [None, 0.9], "accuracy": [None, 0.675]}
     found["em-seed-2"]["metrics"]["calibration"] = other
     figure = routing_shootout.draw(found)["calibration"]
-    drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
-    np.testing.assert_allclose(drawn["em"], [np.nan, (0.975 + 0.975 + 0.675) / 3])
+    drawn = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    em = drawn["em (calibration error 0.025)"]
+    np.testing.assert_allclose(em.get_xdata(), [0.9])
+    np.testing.assert_allclose(em.get_ydata(), [(0.975 + 0.975 + 0.675) / 3])
 
 
 def test_missing_runs_leave_gaps():

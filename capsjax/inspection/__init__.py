@@ -1,0 +1,26 @@
+"""What happens inside a trained network, as arrays: for pictures, for sliders, for a closer look.
+
+All take a ``Run``, as ``capsjax.load`` and ``capsjax.load_pretrained`` give one, and uint8 images
+``[N, H, W, C]`` from 0 to 255; all give NumPy arrays.
+"""
+
+from capsjax.inspection.attacking import attacked
+from capsjax.inspection.decoding import OFFSETS, decoder, perturbed
+from capsjax.inspection.fields import fields
+from capsjax.inspection.seeing import Seen, capsule_layers, layers, see
+from capsjax.inspection.turning import ByAngle, by_angle, turned
+
+__all__ = [
+    "OFFSETS",
+    "ByAngle",
+    "Seen",
+    "attacked",
+    "by_angle",
+    "capsule_layers",
+    "decoder",
+    "fields",
+    "layers",
+    "perturbed",
+    "see",
+    "turned",
+]

@@ -1,0 +1,56 @@
+"""Images that were changed a little so that a network errs."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from capsjax.analysis.attacks import bim, untargeted
+from capsjax.training.run import Run
+from capsjax.training.step import split
+
+_STEPS = 10
+
+
+def attacked(run: Run, images: np.ndarray, labels: np.ndarray, *, epsilon: float) -> np.ndarray:
+    """Images that the basic iterative method leads away from their classes, in ten steps.
+
+    Args:
+        run: the trained network.
+        images: uint8 ``[N, H, W, C]``.
+        labels: int ``[N]``, their classes.
+        epsilon: the largest change of a pixel, of 1.
+
+    Returns:
+        float32 ``[N, H, W, C]`` from 0 to 1.
+
+    Raises:
+        ValueError: the network was trained with a recipe, whose pixels are not from 0 to 1.
+
+    Source: Kurakin, Goodfellow and Bengio 2017, section 2.2.
+    """
+    recipe = run.settings.training.recipe
+    if recipe is not None:
+        raise ValueError(f"the network was trained with the recipe {recipe}: take one without")
+    graph, *state = split(run.model)
+    return np.asarray(_attacked(graph, state, images / np.float32(255), labels, epsilon))
+
+
+@partial(jax.jit, static_argnums=0)
+def _attacked(graph: Any, state: Any, images: Array, labels: Array, epsilon: float) -> Array:
+    def scores(image: Array) -> Array:
+        network: Any = nnx.merge(graph, *state, copy=True)
+        network.eval()
+        output = network(image[None])
+        # Without logits the cross-entropy is of the capsules' lengths.
+        return (output.activations if output.logits is None else output.logits)[0]
+
+    def one(image: Array, label: Array) -> Array:
+        loss = untargeted(scores, label)
+        return bim(loss, image, epsilon=epsilon, step=epsilon / _STEPS, num_steps=_STEPS)
+
+    return jax.vmap(one)(images.astype(jnp.float32), labels)
