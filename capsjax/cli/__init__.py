@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import capsjax
-from capsjax.cli import datasets, drawing, listings, networks, published, train, trained
+from capsjax.cli import datasets, drawing, explore, listings, networks, published, train, trained
 from capsjax.training import hosts
 
 _USAGE = """usage: capsjax COMMAND [OPTIONS]
@@ -18,6 +18,7 @@ commands:
   evaluate   error of a trained network, with interval, classes and confusion matrix
   predict    class of image files
   figures    draw a trained network: its layers, what it says, what happens inside
+  explore    look into a trained network in the browser
   export     write the network of a run to one file, with its test error
   pretrained list the trained networks that come with the package
   models     list the networks, the layers of one, the routings that each can take
@@ -44,6 +45,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         "evaluate": trained.evaluate,
         "predict": trained.predict,
         "figures": drawing.figures_command,
+        "explore": explore.explore_command,
         "export": published.export_command,
         "pretrained": published.pretrained_command,
         "models": networks.models_command,

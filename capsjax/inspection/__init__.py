@@ -5,20 +5,22 @@ All take a ``Run``, as ``capsjax.load`` and ``capsjax.load_pretrained`` give one
 """
 
 from capsjax.inspection.attacking import attacked
-from capsjax.inspection.decoding import OFFSETS, decoder, perturbed
+from capsjax.inspection.decoding import OFFSETS, Decode, decoder, perturbed
 from capsjax.inspection.fields import fields
-from capsjax.inspection.seeing import Seen, capsule_layers, layers, see
+from capsjax.inspection.seeing import Seen, capsule_layers, last_routing, layers, see
 from capsjax.inspection.turning import ByAngle, by_angle, turned
 
 __all__ = [
     "OFFSETS",
     "ByAngle",
+    "Decode",
     "Seen",
     "attacked",
     "by_angle",
     "capsule_layers",
     "decoder",
     "fields",
+    "last_routing",
     "layers",
     "perturbed",
     "see",

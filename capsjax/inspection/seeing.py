@@ -15,7 +15,7 @@ from capsjax.models import calls
 from capsjax.models.calls import Around
 from capsjax.training.run import Run
 from capsjax.training.step import split
-from capsjax.types import Trace
+from capsjax.types import Capsules, Routed, Trace
 
 _ROWS = 100
 
@@ -84,6 +84,33 @@ def see(
         ]
     joined = jax.tree.map(lambda *each: np.concatenate(each)[: len(images)], *parts)
     return Seen(*joined)
+
+
+def last_routing(run: Run, image: np.ndarray) -> tuple[Routed, Capsules]:
+    """The routing of the class capsules for one image, with its votes and its trace.
+
+    Args:
+        run: the trained network.
+        image: uint8 ``[H, W, C]``.
+
+    Returns:
+        What was routed, and the capsules that voted, ``[children, dim]``; of one example, without
+        a batch axis.
+
+    Raises:
+        ValueError: an image of another shape, or a network that routes nothing.
+    """
+    images = _checked(run, image[None])
+    below = list(capsule_layers(run))[-2:-1]
+    if not below:
+        raise ValueError("the network routes nothing: take one with capsules")
+    graph, *state = split(run.model)
+    recipe = run.settings.training.recipe
+    with jax.default_matmul_precision(run.settings.training.precision):
+        routed, poses, activations = jax.device_get(
+            _last_routing(graph, recipe, below[0], state, images)
+        )
+    return routed, Capsules(poses.reshape(-1, poses.shape[-1]), activations.ravel())
 
 
 def layers(run: Run) -> list[str]:
@@ -166,6 +193,21 @@ def _seen(
         tuple(routed.trace for routed in output.routed),
         kept,
     )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _last_routing(graph: Any, recipe: str | None, below: str, state: Any, images: Array) -> Any:
+    kept: list[Any] = []
+
+    def look(call: Callable[[], Any]) -> Any:
+        kept.append(call())
+        return kept[-1]
+
+    network = _merged(graph, state)
+    with calls.wrapped([(each, look) for name, each in _named(network) if name == below]):
+        output = network(jax.vmap(prepare_with(recipe))(images), trace=True)
+    one = jax.tree.map(lambda array: array[0], output.routed[-1])
+    return one, kept[0].poses[0], kept[0].activations[0]
 
 
 def layer_poses(graph: Any, layer: str, state: Any, images: Array) -> Array:
