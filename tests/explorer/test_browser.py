@@ -40,14 +40,16 @@ def test_a_stroke_is_a_one_and_a_slider_changes_what_is_drawn(visit: Callable[..
     page.wait_for_timeout(1500)  # until the brush is chosen
     box = page.locator("#sketch canvas").first.bounding_box()
     x = box["x"] + box["width"] / 2
-    page.mouse.move(x, box["y"] + 0.35 * box["height"])
-    page.mouse.down()
-    for step in range(20):
-        page.mouse.move(x, box["y"] + (0.35 + 0.02 * step) * box["height"])
-    page.mouse.up()
-    page.wait_for_function(
-        "() => document.querySelector('#lengths .caps-most th').innerText === '1'"
-    )
+    for _ in range(3):  # on a busy machine the brush is chosen late, and a stroke is lost
+        page.mouse.move(x, box["y"] + 0.35 * box["height"])
+        page.mouse.down()
+        for step in range(20):
+            page.mouse.move(x, box["y"] + (0.35 + 0.02 * step) * box["height"])
+        page.mouse.up()
+        page.wait_for_timeout(5000)
+        if most_active(page) == "1":
+            break
+    assert most_active(page) == "1"
     assert "MNIST's size and place" in page.locator("#said").inner_text()
     assert page.get_by_text("drawn by the capsule of 1").count() == 1
     slider = page.locator("#dim-3 input[type=range]")
