@@ -15,8 +15,8 @@ networks differ only if McNemar's test on the same pictures says so. Differences
 a cosine, one seed. One more capsule network has 2 epochs of pairs: what more pictures are worth.
 Expected: the capsules' exact match above the CNN's; each reconstruction nearer to its own digit
 than to the other and than the whole picture is.
-Time: on 2 cores 60 minutes, 20 to 25 for a network on pairs and 8 on single digits; on a GPU 3
-(``full``: a day).
+Time: on 2 cores 60 minutes, on one 34 to 38 for a network on pairs and 12 on single digits; on a
+GPU 3 (``full``: a day).
 
     python -m experiments.sabour17_multimnist --preset laptop
 """

@@ -80,10 +80,6 @@ class Explored:
             return None
         return inspection.decoder(self.run.model)
 
-    @cached_property
-    def _layers(self) -> dict[str, tuple[int, int]]:
-        return inspection.capsule_layers(self.run)
-
     def look(self, image: np.ndarray) -> Look:
         """Show it an image, uint8 ``[H, W, C]``."""
         seen = inspection.see(self.run, image[None])

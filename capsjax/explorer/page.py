@@ -198,8 +198,7 @@ def _routing(explored: Explored, image: gr.State, tab: gr.Tab) -> None:
     )
     moving = gr.HTML(elem_id="flow")
 
-    def show(given: np.ndarray, name: str, at: int) -> str:
-        found = explored.iterations(given, name)
+    def draw(found: answers.Iterations, name: str, at: int) -> str:
         count = len(found.coefficients)
         iteration = None if at == 0 else min(at, count)
         words = "moving through all" if iteration is None else f"at {iteration}"
@@ -211,15 +210,20 @@ def _routing(explored: Explored, image: gr.State, tab: gr.Tab) -> None:
             iteration=iteration,
         )
 
+    def show(given: np.ndarray, name: str, at: int) -> str:
+        return draw(explored.iterations(given, name), name, at)
+
     def anew(given: np.ndarray, name: str) -> tuple[str, Any]:
-        count = len(explored.iterations(given, name).coefficients)
-        return show(given, name, 0), gr.Slider(value=0, maximum=max(1, count))
+        found = explored.iterations(given, name)
+        return draw(found, name, 0), gr.Slider(value=0, maximum=max(1, len(found.coefficients)))
 
     def told(given: np.ndarray, name: str) -> Any:
         found = _told(anew)(given, name)
         return (found, gr.skip()) if isinstance(found, str) else found
 
-    gr.on([tab.select, which.input], told, [image, which], [moving, still], show_progress="minimal")
+    # Each by itself: of one listener for both, a choice made while the tab opens would be lost.
+    for asked in (tab.select, which.change):
+        asked(told, [image, which], [moving, still], show_progress="minimal")
     still.input(
         _told(show), [image, which, still], moving, queue=False, show_progress="hidden",
         trigger_mode="always_last",
