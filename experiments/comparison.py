@@ -2,9 +2,9 @@
 
 Over several seeds the differences of each seed's two errors have a Student interval; McNemar's test
 asks of every seed's own two networks whether chance explains which images only one gets wrong.
-Forms differ if the interval leaves 0 out and most seeds' tests agree. With one seed there is
-McNemar's test alone. Of several comparisons in one table each has to pass at its share of the level
-(Bonferroni).
+Forms differ if the interval leaves 0 out and most seeds' tests say the same, the same way round.
+With one seed there is McNemar's test alone. Of several comparisons in one table each has to pass at
+its share of the level (Bonferroni), the interval and the tests alike.
 """
 
 import math
@@ -16,7 +16,7 @@ from capsjax.analysis.statistics import McNemar, mcnemar, mean_interval
 from capsjax.routing import random_coupling
 from experiments import training
 
-# Of McNemar's test, as wide as the intervals' 95 %.
+# Of the interval and of McNemar's test.
 LEVEL = 0.05
 
 Metrics = dict[str, Any]
@@ -26,21 +26,41 @@ class Paired(NamedTuple):
     """How two forms compare, seed by seed.
 
     Attributes:
-        difference: mean over seeds of the first's test error less the second's.
-        interval: its Student interval; None for one seed.
+        differences: of each seed's two test errors, the first form's less the second's.
         tests: McNemar's of every seed.
     """
 
-    difference: float
-    interval: tuple[float, float] | None
+    differences: list[float]
     tests: list[McNemar]
+
+    @property
+    def difference(self) -> float:
+        """Mean over seeds."""
+        return math.fsum(self.differences) / len(self.differences)
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
+        """Student's of the mean difference; None for one seed."""
+        return spread(self.differences, level)[1]
+
+    def agreeing(self, level: float = LEVEL) -> int:
+        """How many seeds' own tests find a difference, of the mean one's sign."""
+        return sum(
+            test.p_value < level and (test.only_first - test.only_second) * self.difference > 0
+            for test in self.tests
+        )
 
     def differs(self, level: float = LEVEL) -> bool:
         """Whether the forms are told apart: over seeds, and on the same images by most of them."""
-        on_images = sum(test.p_value < level for test in self.tests) > len(self.tests) / 2
-        if self.interval is None:
-            return on_images
-        return on_images and not self.interval[0] <= 0 <= self.interval[1]
+        interval = self.interval(level)
+        over_seeds = interval is None or not interval[0] <= 0 <= interval[1]
+        return over_seeds and self.agreeing(level) > len(self.tests) / 2
+
+
+def spread(
+    differences: Sequence[float], level: float = LEVEL
+) -> tuple[float, tuple[float, float] | None]:
+    """Mean of differences, and its interval at a level; None in its place for a single one."""
+    return mean_interval(differences, low=-math.inf, high=math.inf, confidence=1 - level)
 
 
 def drawn_by(seed: int, routing: Any) -> Any:
@@ -56,7 +76,7 @@ def paired(first: Sequence[Metrics], second: Sequence[Metrics]) -> Paired:
         second: those of the second form, of the same seeds in the same order.
 
     Returns:
-        The difference, with its interval and tests.
+        The differences, with their tests.
 
     Raises:
         ValueError: no runs, or another number of them.
@@ -68,9 +88,8 @@ def paired(first: Sequence[Metrics], second: Sequence[Metrics]) -> Paired:
         )
     pairs = list(zip(first, second, strict=True))
     differences = [one["test_error"] - other["test_error"] for one, other in pairs]
-    mean, interval = mean_interval(differences, low=-math.inf, high=math.inf)
     tests = [mcnemar(*(training.wrong_images(each) for each in pair)) for pair in pairs]
-    return Paired(mean, interval, tests)
+    return Paired(differences, tests)
 
 
 def paired_by_seed(first: Mapping[int, Metrics], second: Mapping[int, Metrics]) -> Paired | None:
@@ -94,17 +113,17 @@ def told(found: Paired, other: str, *, comparisons: int = 1) -> str:
         verdict = f"{'fewer' if found.difference < 0 else 'more'} errors than {other}"
     verdict += f": {100 * found.difference:+.2f} points"
     among = f", one of {comparisons} comparisons" if comparisons > 1 else ""
-    if found.interval is None:
+    interval = found.interval(level)
+    if interval is None:
         (test,) = found.tests
         return (
             f"{verdict}, one seed (only this wrong {test.only_first}, only that "
             f"{test.only_second}; p = {test.p_value:.2g}{among})"
         )
-    low, high = (100 * end for end in found.interval)
-    small = sum(test.p_value < level for test in found.tests)
+    low, high = (100 * end for end in interval)
     return (
-        f"{verdict} ({low:+.2f} to {high:+.2f}); McNemar p < {level:.2g} in {small} of "
-        f"{len(found.tests)} seeds{among}"
+        f"{verdict} ({100 - 100 * level:.3g} %: {low:+.2f} to {high:+.2f}); McNemar p < "
+        f"{level:.2g} in {found.agreeing(level)} of {len(found.tests)} seeds{among}"
     )
 
 

@@ -227,11 +227,9 @@ def draw(results: Results) -> dict[str, Figure]:
             continue
         title = f"{TITLES[name]} less CNN"
         differences[title] = [100 * each.difference if each else np.nan for each in found]
+        ends_of = [each.interval() if each else None for each in found]
         bands[title] = [
-            (100 * each.interval[0], 100 * each.interval[1])
-            if each and each.interval
-            else (np.nan, np.nan)
-            for each in found
+            (100 * each[0], 100 * each[1]) if each else (np.nan, np.nan) for each in ends_of
         ]
     if differences:
         figure = figures.curves(
@@ -249,6 +247,11 @@ def draw(results: Results) -> dict[str, Figure]:
 def lines(results: Results) -> list[Line]:
     """Of the report: one for each number of images, with a network against the CNN."""
     found = []
+    comparisons = sum(
+        _compared(results, name, size) is not None
+        for name in (CAPSULES, DECODER)
+        for size in _sizes(results)
+    )
     for per_class in _sizes(results):
         for name in (CAPSULES, DECODER):
             own, other = (list(_of(results, each, per_class).values()) for each in (name, CNN))
@@ -265,7 +268,7 @@ def lines(results: Results) -> list[Line]:
                     ours,
                     ""
                     if compared is None
-                    else _reason(name, compared, own, other, comparisons=len(_sizes(results))),
+                    else _reason(name, compared, own, other, comparisons=comparisons),
                 )
             )
     return found

@@ -92,21 +92,23 @@ def wilson_interval(errors: int, total: int) -> tuple[float, float]:
 
 
 def mean_interval(
-    values: Sequence[float], *, low: float = 0.0, high: float = 1.0
+    values: Sequence[float], *, low: float = 0.0, high: float = 1.0, confidence: float = 0.95
 ) -> tuple[float, tuple[float, float] | None]:
-    """Mean of values, such as the errors of several seeds, and where it lies with 95 % confidence.
+    """Mean of values, such as the errors of several seeds, and where it lies with some confidence.
 
     Args:
         values: at least one, each in [low, high].
         low: the least that a value can be, ``-math.inf`` for no bound; the default is for shares.
         high: the largest that a value can be, ``math.inf`` for no bound.
+        confidence: of the interval, between 0 and 1.
 
     Returns:
         Their mean, and both ends of its Student t interval, cut off at ``low`` and ``high``; None
         in their place for a single value.
 
     Raises:
-        ValueError: no values, or one that is no finite number or out of bounds.
+        ValueError: no values, one that is no finite number or out of bounds, or a confidence
+            that is not between 0 and 1.
 
     Source: Student 1908, "The probable error of a mean".
 
@@ -127,11 +129,13 @@ def mean_interval(
                 f"a value is {value}, expected a finite number from {low} to {high}: give low and "
                 "high for values that are not shares"
             )
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}, expected a number between 0 and 1")
     mean = math.fsum(values) / count
     if count == 1:
         return mean, None
     variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    half = float(stdtrit(count - 1, 0.975)) * math.sqrt(variance / count)
+    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * math.sqrt(variance / count)
     return mean, (max(mean - half, low), min(mean + half, high))
 
 

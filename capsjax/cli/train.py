@@ -84,6 +84,7 @@ def _train_one(
             progress=True,
             feed=options.feed,
             devices=options.devices,
+            tensorboard=options.tensorboard,
             draw=partial(_draw, workdir / "figures", dataset, settings),
         )
     if not hosts.is_first():
@@ -165,6 +166,9 @@ def _train_options(model: models.Model, preset: str | None, routing_name: str | 
         """training images: held on the device, streamed from the host, or held if they fit"""
         devices: int | None = None
         """devices that share every batch; None is one, or all where several hosts train together"""
+        tensorboard: bool = False
+        """also write the metrics for TensorBoard, in WORKDIR/tensorboard; needs
+        pip install 'capsjax[tensorboard]'"""
         coordinator: str = ""
         """HOST:PORT of host 0, where several hosts train together; each runs this command with its
         own --host-id and the same --workdir, on a file system that they share"""

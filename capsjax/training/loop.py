@@ -29,6 +29,7 @@ from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.config import Config
 from capsjax.training.division import check_recipe, divide, fingerprint
 from capsjax.training.evaluation import evaluate
+from capsjax.training.events import Events
 from capsjax.training.metric_log import MetricLog
 from capsjax.training.signals import catch_signals, leave
 from capsjax.training.step import State, decay, make_step, schedule, split
@@ -83,6 +84,7 @@ def fit(
     validation: Arrays | None = None,
     devices: int | None = None,
     each_epoch: EachEpoch | None = None,
+    tensorboard: bool = False,
 ) -> Result:
     """Train a network; with a work directory, resumably.
 
@@ -107,14 +109,17 @@ def fit(
         each_epoch: called at the end of every epoch, validated but not yet saved, with its number
             from 1 and the network as it is then, a copy. What a stopped run does again it calls
             again.
+        tensorboard: also write the metrics as event files, in ``tensorboard/`` of the work
+            directory; needs tensorboardX.
 
     Returns:
         The best network by validation error, and how it came to be.
 
     Raises:
         ValueError: malformed data, labels the network has no class for, fewer images than one
-            batch, more devices than there are or than share a batch evenly, or a work directory
-            with checkpoints of another config, network or data.
+            batch, event files without tensorboardX or a work directory, more devices than there are
+            or than share a batch evenly, or a work directory with checkpoints of another config,
+            network or data.
         hosts.Lost: another host is gone; the checkpoints are kept.
         FloatingPointError: the loss became NaN or infinite; the step is named, and the last good
             checkpoint is kept.
@@ -147,6 +152,7 @@ def fit(
             stream,
             mesh,
             each_epoch,
+            tensorboard,
         )
         return fit_.run()
 
@@ -198,6 +204,7 @@ class _Fit:
         stream: bool,
         mesh: Mesh | None,
         each_epoch: EachEpoch | None,
+        tensorboard: bool,
     ):
         self.config = config
         self.mesh = mesh
@@ -245,7 +252,12 @@ class _Fit:
         folder = None if workdir is None else Path(workdir)
         self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
         writes = folder is not None and hosts.is_first()
-        self.log = MetricLog(folder / "metrics.jsonl" if folder and writes else None)
+        if tensorboard and folder is None:
+            raise ValueError("event files for TensorBoard need a workdir to be kept in: give one")
+        self.log = MetricLog(
+            folder / "metrics.jsonl" if folder and writes else None,
+            Events(folder / "tensorboard") if folder and writes and tensorboard else None,
+        )
         self.show_progress = progress and hosts.is_first()
 
     def run(self) -> Result:

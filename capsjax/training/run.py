@@ -87,6 +87,7 @@ def train(
     draw: Draw | None = None,
     feed: loop.Feed = "auto",
     devices: int | None = None,
+    tensorboard: bool = False,
 ) -> tuple[loop.Result, Evaluation, dict[str, Any]]:
     """Train, or go on training, in a run directory; then test once and write ``summary.json``.
 
@@ -103,6 +104,7 @@ def train(
         feed: as for ``loop.fit``.
         devices: as for ``loop.fit``. Of several hosts that train together each gets all that is
             returned, and the first one writes and draws.
+        tensorboard: as for ``loop.fit``.
 
     Returns:
         Result of training, evaluation of the best parameters on the test split (with
@@ -119,7 +121,15 @@ def train(
     check_labels(test["label"], len(settings.class_names))
     mesh = parallel.make_mesh(devices, settings.training.batch_size)
     provenance = surroundings()
-    result = fit(settings, dataset, workdir, progress=progress, feed=feed, devices=devices)
+    result = fit(
+        settings,
+        dataset,
+        workdir,
+        progress=progress,
+        feed=feed,
+        devices=devices,
+        tensorboard=tensorboard,
+    )
     evaluation = Run(result.model, settings).evaluate(
         test, reconstruct=True, mesh=parallel.host_mesh(mesh)
     )
@@ -149,6 +159,7 @@ def fit(
     feed: loop.Feed = "auto",
     devices: int | None = None,
     each_epoch: loop.EachEpoch | None = None,
+    tensorboard: bool = False,
 ) -> loop.Result:
     """Train, or go on training, in a run directory; nothing is tested.
 
@@ -160,6 +171,7 @@ def fit(
         feed: as for ``loop.fit``.
         devices: as for ``loop.fit``.
         each_epoch: as for ``loop.fit``.
+        tensorboard: as for ``loop.fit``.
 
     Returns:
         Result of training.
@@ -188,6 +200,7 @@ def fit(
         validation=validation,
         devices=devices,
         each_epoch=each_epoch,
+        tensorboard=tensorboard,
     )
 
 

@@ -97,6 +97,18 @@ def test_mean_interval_of_other_values_is_cut_off_where_they_end():
     assert statistics.mean_interval(values, low=-math.inf, high=6)[1][1] == 6
 
 
+def test_mean_interval_is_as_wide_as_its_confidence():
+    values = [-3.0, 5.0, 4.0]
+    for confidence in (0.5, 0.99):
+        ends = stats.ttest_1samp(values, 0).confidence_interval(confidence)
+        _, found = statistics.mean_interval(
+            values, low=-math.inf, high=math.inf, confidence=confidence
+        )
+        assert found == pytest.approx((ends.low, ends.high))
+    with pytest.raises(ValueError, match="confidence is 95, expected a number between 0 and 1"):
+        statistics.mean_interval([0.5, 0.6], confidence=95)
+
+
 @pytest.mark.parametrize("value", [-0.01, 1.5, math.nan, math.inf])
 def test_mean_interval_of_what_is_no_share_raises(value):
     with pytest.raises(ValueError, match=f"a value is {value}, expected a finite .* 0.0 to 1.0"):

@@ -10,7 +10,8 @@ from capsjax.routing import dynamic
 from capsjax.training.evaluation import predict
 from experiments import routing_iterations
 from experiments.extrapolation import traced
-from tests.experiments.made_up import result
+from experiments.training import packed
+from tests.experiments.made_up import result, wrong
 
 MODEL = capsnet.Config(features=2, kernel_size=11, primary_types=1, class_dim=4, decoder=False)
 
@@ -44,33 +45,52 @@ def results(*forms):
     for form in forms:
         for seed in range(3):
             own = {"form": form, "training_losses": [0.5, 0.1]}
+            errors = (20 if form == "3 iterations" else 30) + seed
             if "iteration" in form:
+                # As many wrong with 1 and with 2 iterations, and 60 of other images with 3.
+                few, many = (packed(wrong(count, first=300)) for count in (errors, 60))
                 own |= {
-                    "errors_by_iterations": [0.04, 0.03, 0.02],
-                    "changed_by_iterations": [0.0, 0.01, 0.025],
+                    "errors_by_iterations": [0.03, 0.03, 0.06],
+                    "wrong_by_iterations": [few, few, many],
+                    "changed_by_iterations": [0.0, 0.0, 0.025],
                     "polarisation_by_iterations": [0.1, 0.2, 0.35],
                 }
-            errors = (20 if form == "3 iterations" else 30) + seed
             found[f"{form}-seed-{seed}"] = result(seed, errors, **own)
     return found
 
 
 def test_every_form_is_compared_with_the_recommended_one():
     found = {line.what: line for line in routing_iterations.lines(results("uniform", *ITERATED))}
-    worse = found["reduced CapsNet, 1 iteration, test error"]
+    worse = found["CapsNet, 1 iteration, test error"]
     assert worse.paper == "0.34 % ± 0.032"
     assert "more errors than 3 iterations: +1.00 points" in worse.why
-    control = found["reduced CapsNet, uniform, test error"]
-    assert control.why.startswith(
-        "the same function as 1 iteration; not told apart from 1 iteration: "
-    )
+    assert worse.why.endswith("one of 5 comparisons")
+    control = found["CapsNet, uniform, test error"]
+    assert control.why.startswith("the same function as 1 iteration; trained, it comes to the same")
     assert "more errors than 3 iterations" in control.why
-    others = found["trained with 3 iterations, tested with others"]
-    assert others.ours == "test error with 1: 4.00 %, 2: 3.00 %, 3: 2.00 %"
-    assert "2.50 % of the classes change" in others.why
-    assert "from 0.10 to 0.35" in others.why
-    loss = next(line for what, line in found.items() if what.startswith("training loss"))
-    assert loss.ours == "1 iteration 0.1000; 3 iterations 0.1000; uniform 0.1000"
+    assert found["CapsNet, 3 iterations, test error"].why.startswith("10 parameters")
+
+
+def test_a_network_is_compared_with_itself_at_the_most_iterations():
+    (*_, others) = routing_iterations.lines(results(*ITERATED))
+    assert others.what == "trained with 3 iterations, tested with others"
+    assert others.ours == "test error with 1: 3.00 %, 2: 3.00 %, 3: 6.00 %"
+    # 60 less 20, 21 and 22 of 1,000.
+    assert "with 3 in place of its own number 2.50 % of the classes change" in others.why
+    assert "more errors than its own number: +3.90 points" in others.why
+    assert others.why.endswith("is 0.10 with 1 and 0.35 with 3")
+
+
+def test_losses_are_compared_seed_by_seed():
+    made = results("uniform", *ITERATED)
+    for seed in range(3):  # 0.2, 0.3 and 0.4 more: t quantile at 2.5 % of two sides 6.205
+        made[f"uniform-seed-{seed}"]["metrics"]["training_losses"] = [0.5, 0.3 + 0.1 * seed]
+    (loss,) = [line for line in routing_iterations.lines(made) if line.what.startswith("training")]
+    assert loss.ours == "1 iteration 0.1000; 3 iterations 0.1000; uniform 0.4000"
+    assert "(97.5 %): 1 iteration +0.0000 (+0.0000 to +0.0000)" in loss.why
+    assert "uniform +0.3000 (-0.0583 to +0.6583)" in loss.why
+    (control,) = [line for line in routing_iterations.lines(made) if "uniform" in line.what]
+    assert "1 iteration; not told apart from 1 iteration: +0.00 points" in control.why
 
 
 ITERATED = ("1 iteration", "3 iterations")

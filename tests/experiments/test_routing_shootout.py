@@ -32,7 +32,9 @@ def test_the_lowest_error_comes_first_and_the_control_is_named():
     assert "a step" not in control.ours
     assert "3.10 %" in em.ours
     assert em.ours.endswith("calibration error 0.075; a step 125 ms with 3.0 MiB of temporaries")
-    assert em.why.startswith("inverse temperature 0.72 for 16 children; more errors than uniform")
+    assert em.why.startswith(
+        "inverse temperature 0.72 for 16 children, larger first weights; more err"
+    )
 
 
 def test_bins_of_all_seeds_are_drawn_together():
@@ -41,7 +43,7 @@ def test_bins_of_all_seeds_are_drawn_together():
     found["em-seed-2"]["metrics"]["calibration"] = other
     figure = routing_shootout.draw(found)["calibration"]
     drawn = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    em = drawn["em (calibration error 0.025)"]
+    em = drawn["em (calibration error 0.075)"]
     np.testing.assert_allclose(em.get_xdata(), [0.9])
     np.testing.assert_allclose(em.get_ydata(), [(0.975 + 0.975 + 0.675) / 3])
 
