@@ -7,19 +7,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from capsjax import figures
-from capsjax.analysis.statistics import mcnemar
+from capsjax.analysis.statistics import mcnemar, wilson_interval
 from experiments import study, training
 from experiments.attacking import pixels_of
 from experiments.study import Line, Results
 
-CAPSULES, CNN = "capsules", "cnn"
+CAPSULES, CNN, SUBSTITUTE = "capsules", "cnn", "substitute"
 _NAMES = {CAPSULES: "capsules", CNN: "CNN"}
 _SIGNIFICANT = 0.05
 # From the strongest; each should leave less than the next.
+_VOTES, _SHARES = "vote attack", "PGD on shares"
 _MASKING = ("PGD", "BIM", "FGSM", "black-box FGSM")
 # What each picture of accuracy has, for both networks.
 _PICTURES = {
-    "white_box": ("FGSM", "BIM", "PGD", "vote attack"),
+    "white_box": ("FGSM", "BIM", "PGD"),
+    "votes": ("PGD", "PGD on shares", "vote attack"),
     "l2": ("PGD in L2",),
     "black_box": ("black-box FGSM", "black-box BIM"),
 }
@@ -69,7 +71,9 @@ def draw(results: Results) -> dict[str, Figure]:
                 for attack, of in found[CAPSULES]["attacks"].items()
                 if attack != "PGD in L2"
             }
-            told = "successes told by reconstruction (%)"
+            if "detection" in found[CAPSULES]:
+                rows = {**rows, "random signs": _shaken(found[CAPSULES])}
+            told = "told by reconstruction (%)"
             pictures[f"{name}_detection"] = _curves(at, rows, told, "epsilon")
         if shown := {n: m["examples"] for n, m in found.items() if "examples" in m}:
             pictures[f"{name}_examples"] = _examples(shown)
@@ -103,42 +107,55 @@ def lines(results: Results) -> list[Line]:
     found = []
     for name in _datasets(results):
         attacked = _attacked(name, results)
-        found += _match(name, results)
         if set(attacked) == {CAPSULES, CNN}:
             done = attacked[CNN]["attacks"]
-            found += [_untargeted(name, attack, attacked) for attack in _PAPER if attack in done]
+            found.append(_match(name, attacked, results))
+            found += [
+                _untargeted(name, attack, attacked, results) for attack in _PAPER if attack in done
+            ]
             found += _targeted(name, attacked)
             found.append(_masking(name, attacked))
         if CAPSULES in attacked:
-            found += _of_capsules(name, attacked[CAPSULES])
+            found += _of_capsules(name, attacked[CAPSULES], _level(attacked))
     return found
 
 
-def _match(name: str, results: Results) -> Iterator[Line]:
-    both = [results.get(f"{name}_{network}") for network in (CAPSULES, CNN)]
-    if not all(both):
-        return
-    capsules, cnn = (each["metrics"] for each in both)
-    errors = " and ".join(study.share(each["validation_error"]) for each in (capsules, cnn))
+def _match(name: str, attacked: dict[str, dict[str, Any]], results: Results) -> Line:
+    both = [attacked[network] for network in (CAPSULES, CNN)]
+    trained = [results[f"{name}_{network}"]["metrics"] for network in (CAPSULES, CNN)]
+    epochs = " and ".join(str(each["epoch"]) for each in both)
+    errors = " and ".join(study.share(each["validation_error"]) for each in both)
     tests = ", ".join(
-        study.share(each["test_error"], each["test_error_interval_95"]) for each in (capsules, cnn)
+        study.share(each["test_error"], each["test_error_interval_95"]) for each in both
     )
-    test = mcnemar(*(training.wrong_images(each) for each in (capsules, cnn)))
+    test = mcnemar(*(training.wrong_images(each) for each in both))
     told = "differ" if test.p_value < _SIGNIFICANT else "are not told apart"
-    yield Line(
-        f"{name}: match of capsules ({capsules['parameters']:,} parameters with decoder) and CNN "
-        f"({cnn['parameters']:,}), {capsules['epochs']} epochs of both",
+    return Line(
+        f"{name}: match of capsules ({trained[0]['parameters']:,} parameters with decoder) and CNN "
+        f"({trained[1]['parameters']:,}), epochs {epochs} of {trained[0]['epochs']}",
         "similar accuracy",
-        f"error on {capsules['held_out']} held-out images {errors}; test error {tests}; one seed",
+        f"error on {trained[0]['held_out']} held-out images {errors}; test error {tests}; one seed",
         f"on the test images they {told} (only capsules wrong {test.only_first}, only CNN "
         f"{test.only_second}; p = {test.p_value:.2g})",
     )
 
 
-def _untargeted(name: str, attack: str, attacked: dict[str, dict[str, Any]]) -> Line:
+def _level(attacked: dict[str, dict[str, Any]]) -> float:
+    """Of one test, so that all of the table together have theirs."""
+    attacks = attacked[CAPSULES]["attacks"]
+    tests = sum(
+        len(of)
+        for attack, of in attacks.items()
+        if attack == _VOTES or (CNN in attacked and attack in _PAPER)
+    )
+    return _SIGNIFICANT / max(tests, 1)
+
+
+def _untargeted(
+    name: str, attack: str, attacked: dict[str, dict[str, Any]], results: Results
+) -> Line:
     capsules, cnn = (attacked[network]["attacks"][attack] for network in (CAPSULES, CNN))
-    images = attacked[CAPSULES]["attacked_images"]
-    level = _SIGNIFICANT / len(capsules)
+    images, level = attacked[CAPSULES]["attacked_images"], _level(attacked)
     better: dict[str, list[str]] = {CAPSULES: [], CNN: []}
     for ours, theirs in zip(capsules, cnn, strict=True):
         wrong = (training.wrong_images({**each, "test_images": images}) for each in (ours, theirs))
@@ -146,12 +163,22 @@ def _untargeted(name: str, attack: str, attacked: dict[str, dict[str, Any]]) -> 
         if p < level:
             better[CAPSULES if only_ours < only_theirs else CNN].append(f"{ours['epsilon']:g}")
     told = [f"{_NAMES[n]} better at {', '.join(at)}" for n, at in better.items() if at]
+    widest = 100 * (wilson_interval(images // 2, images)[1] - 0.5)
+    why = (
+        f"{images} test images (each number within {widest:.1f} points), one seed; "
+        f"{'; '.join(told) or 'not told apart at any epsilon'} (McNemar, p below {level:.2g})"
+    )
+    if attack.startswith("black-box"):
+        of = results[f"{name}_{SUBSTITUTE}"]["metrics"]
+        why += (
+            f"; made on the paper's CNN ({of['parameters']:,} parameters, "
+            f"{study.for_epochs(of['epochs'])}, test error {study.share(of['test_error'])})"
+        )
     return Line(
         f"{name}: accuracy under {attack}, epsilon {_list(capsules, 'epsilon', 1)}",
         _PAPER[attack],
         f"capsules {_list(capsules, 'accuracy')}; CNN {_list(cnn, 'accuracy')} %",
-        f"{images} test images, one seed; {'; '.join(told) or 'not told apart at any epsilon'} "
-        f"(McNemar, p below {level:.2g})",
+        why,
     )
 
 
@@ -169,51 +196,62 @@ def _targeted(name: str, attacked: dict[str, dict[str, Any]]) -> Iterator[Line]:
 
 
 def _masking(name: str, attacked: dict[str, dict[str, Any]]) -> Line:
+    found = {network: of["gradients"] for network, of in attacked.items()}
     ours = "; ".join(
-        f"{_NAMES[network]} {study.share(of['gradients']['zeros'])} zeros, magnitude "
-        f"{of['gradients']['magnitude']:.2g}"
-        for network, of in attacked.items()
+        f"{_NAMES[network]} {study.share(of['zeros'])} zeros, magnitude {of['magnitude']:.2g}, "
+        f"none at all for {study.share(of['lost'])} of the images"
+        for network, of in found.items()
     )
-    why = "where a mask hid the gradient, one step or another network's images would hurt more: "
+    first = attacked[CAPSULES]["attacks"]["FGSM"][0]["epsilon"]
+    unseen = " and ".join(study.share(of["unseen"]) for of in found.values())
+    why = (
+        f"at test images, zeros of the pixels that any gradient reaches (all but {unseen}: strides "
+        "leave edges off); magnitudes are of lengths and of logits. Where a mask hid the gradient, "
+        "one step or another network's images would hurt more: at epsilon "
+        f"{first:g} "
+    )
     why += "; ".join(
-        f"{_NAMES[network]} " + ", ".join(f"{attack} {_last(of, attack)}" for attack in _MASKING)
+        f"{_NAMES[network]} " + ", ".join(f"{attack} {_first(of, attack)}" for attack in _MASKING)
         for network, of in attacked.items()
     )
-    last = attacked[CAPSULES]["attacks"]["FGSM"][-1]["epsilon"]
     return Line(
-        f"{name}: gradient of the attacked loss with respect to the image",
+        f"{name}: gradient of the margin with respect to the image",
         "not masked: exact zeros no more than the CNN's (reported), magnitude 2 orders smaller",
         ours,
-        f"{why} % right at epsilon {last:g}",
+        f"{why} % right",
     )
 
 
-def _last(of: dict[str, Any], attack: str) -> str:
+def _first(of: dict[str, Any], attack: str) -> str:
     found = of["attacks"].get(attack)
-    return f"{100 * found[-1]['accuracy']:.1f}" if found else "not tried"
+    return f"{100 * found[0]['accuracy']:.1f}" if found else "not tried"
 
 
-def _of_capsules(name: str, metrics: dict[str, Any]) -> Iterator[Line]:
+def _of_capsules(name: str, metrics: dict[str, Any], level: float) -> Iterator[Line]:
     attacks, images = metrics["attacks"], metrics["attacked_images"]
-    if {"vote attack", "PGD"} <= set(attacks):
-        votes, pgd = attacks["vote attack"], attacks["PGD"]
-        level = _SIGNIFICANT / len(votes)
+    if {_VOTES, _SHARES} <= set(attacks):
+        votes, pgd = attacks[_VOTES], attacks[_SHARES]
         tests = [
             mcnemar(*(training.wrong_images({**m, "test_images": images}) for m in each))
             for each in zip(votes, pgd, strict=True)
         ]
-        stronger = [
-            f"{vote['epsilon']:g}"
-            for vote, test in zip(votes, tests, strict=True)
-            if test.p_value < level and test.only_first > test.only_second
-        ]
+        stronger, weaker = (
+            [
+                f"{vote['epsilon']:g}"
+                for vote, test in zip(votes, tests, strict=True)
+                if test.p_value < level and sign * (test.only_first - test.only_second) > 0
+            ]
+            for sign in (1, -1)
+        )
         yield Line(
             f"{name}: accuracy of capsules under the vote attack, epsilon "
             f"{_list(votes, 'epsilon', 1)}",
             "stronger than PGD through the routing (reported; dynamic routing, CIFAR-10)",
-            f"{_list(votes, 'accuracy')}; PGD {_list(pgd, 'accuracy')} %",
-            f"same steps and starts; stronger at {', '.join(stronger) or 'no epsilon'} (McNemar, p "
-            f"below {level:.2g}); the source's routing has three passes, this has one",
+            f"{_list(votes, 'accuracy')}; PGD with the same loss after the routing "
+            f"{_list(pgd, 'accuracy')} %",
+            f"same steps and starts; stronger at {', '.join(stronger) or 'no epsilon'}, weaker at "
+            f"{', '.join(weaker) or 'none'} (McNemar, p below {level:.2g}); the source's routing "
+            "has three passes, this has one",
         )
     if "detection" in metrics:
         detection = metrics["detection"]
@@ -222,14 +260,24 @@ def _of_capsules(name: str, metrics: dict[str, Any]) -> Iterator[Line]:
             f"{attack} " + ", ".join(f"{each['told']} of {each['successful']}" for each in of)
             for attack, of in attacks.items()
         )
+        failed = ", ".join(
+            f"{each['withstood_told']} of {each['withstood']}" for each in attacks.get("BIM", ())
+        )
+        noise = ", ".join(f"{100 * each['told']:.0f}" for each in detection["shaken"])
         yield Line(
             f"{name}: successful attacks told by the winning capsule's reconstruction, by epsilon "
             "from the least",
             "most of FGSM and BIM (reported; Frosst 2018)",
             f"{told}; false alarms on clean test images {alarms}",
             f"threshold: 95 % of {detection['held_out_images']} held-out images are nearer; the "
-            "attacks do not know of the detector",
+            "attacks do not know of the detector. The change itself is part of the distance: of "
+            f"images with random signs of the same size {noise} % are told, of those that "
+            f"withstood BIM {failed or 'none tried'}",
         )
+
+
+def _shaken(metrics: dict[str, Any]) -> list[float]:
+    return [each["told"] for each in metrics["detection"]["shaken"]]
 
 
 def _list(of: list[dict[str, Any]], key: str, scale: int = 100) -> str:

@@ -22,6 +22,7 @@ from capsjax.analysis.attacks import (
     bim,
     gradient_statistics,
     log_shares,
+    margin,
     pgd,
     untargeted,
     vote_scores,
@@ -29,7 +30,8 @@ from capsjax.analysis.attacks import (
 from capsjax.training.step import split
 from experiments import training
 
-Kind = Literal["basic", "linf", "l2", "votes"]
+Kind = Literal["basic", "linf", "l2"]
+Raised = Literal["cross-entropy", "margin", "shares", "votes"]
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,18 @@ class Attack:
     """An attack of any strength.
 
     Attributes:
-        kind: "basic" (FGSM, BIM: from the image), "linf" or "l2" (PGD: from a random start), or
-            "votes" (PGD in L-inf on a loss of the class capsules' mean votes).
+        kind: "basic" (FGSM, BIM: from the image), "linf" or "l2" (PGD: from a random start).
         num_steps: iterations.
         step: length of one as a share of epsilon.
+        raised: the loss: "cross-entropy" or "margin" of logits, or of capsules' lengths where there
+            are none; "shares", the negative logarithm of the class's share in all lengths; "votes",
+            the same of the lengths that the mean votes would give.
     """
 
     kind: Kind
     num_steps: int
     step: float
+    raised: Raised = "cross-entropy"
 
 
 FGSM = Attack("basic", 1, 1.0)
@@ -101,7 +106,7 @@ class Subject:
         """
         keys = jax.random.split(jax.random.key(seed), len(images))
         numbers = (-1.0 if towards else 1.0, epsilon, attack.step * epsilon)
-        work = partial(_attacked, self.graph, attack.kind)
+        work = partial(_attacked, self.graph, attack.kind, attack.raised)
         fixed = (self.state, *(np.float32(number) for number in numbers), attack.num_steps)
         return self._in_parts(lambda *rows: work(*fixed, *rows), images, labels, keys)
 
@@ -110,10 +115,27 @@ class Subject:
         return Said(*self._in_parts(partial(_said, self.graph, self.state), images))
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Statistics of those of the loss that the attacks raise, at these images."""
+        """Statistics of the gradients of the margin, whose scale is that of the scores.
+
+        Args:
+            images: float32 ``[N, H, W, C]`` in [0, 1].
+            labels: int ``[N]``, their classes.
+
+        Returns:
+            "zeros", the share of exact zeros, and "magnitude" of pixels that some image's gradient
+            reaches; "unseen", the share of other pixels, and "lost", that of images whose gradient
+            is 0 everywhere.
+        """
         found = self._in_parts(partial(_gradients, self.graph, self.state), images, labels)
-        of = gradient_statistics(jnp.asarray(found))
-        return {name: float(value) for name, value in of._asdict().items()}
+        reaches = found != 0
+        seen = reaches.any(0)
+        of = gradient_statistics(jnp.asarray(found[:, seen]))
+        lost = ~reaches.reshape(len(found), -1).any(1)
+        return {
+            **{name: float(value) for name, value in of._asdict().items()},
+            "unseen": float(1 - seen.mean()),
+            "lost": float(lost.mean()),
+        }
 
     def _in_parts(self, work: Callable[..., Any], *rows: Any) -> Any:
         count, parts = len(rows[0]), []
@@ -136,14 +158,26 @@ def counts(
 
     Returns:
         Accuracy, which are wrong, how many of those had been right, and how many of these are told
-        by their distance.
+        by their distance; how many are right before and after, and how many of these are told.
     """
     wrong = said.labels != labels
     found = {"accuracy": float(1 - wrong.mean()), "wrong": training.packed(wrong)}
     if threshold is None or said.distances is None:
         return found
-    told = said.distances[wrong & right] > threshold
-    return {**found, "successful": len(told), "told": int(told.sum())}
+    told = said.distances > threshold
+    return {
+        **found,
+        "successful": int((wrong & right).sum()),
+        "told": int((told & wrong & right).sum()),
+        "withstood": int((~wrong & right).sum()),
+        "withstood_told": int((told & ~wrong & right).sum()),
+    }
+
+
+def shaken(images: np.ndarray, epsilon: float, seed: int) -> np.ndarray:
+    """Images with epsilon more or less in every pixel, at random: as far away as attacked ones."""
+    signs = np.random.default_rng(seed).choice(np.float32([-1, 1]), images.shape)
+    return np.clip(images + np.float32(epsilon) * signs, 0, 1)
 
 
 def reached(
@@ -187,22 +221,23 @@ def _merged(graph: Any, state: Any) -> Any:
     return network
 
 
-def _loss(graph: Any, votes: bool, state: Any, label: Array) -> Loss:
-    """Cross-entropy of the logits, or of the capsules' lengths where there are no logits."""
-
+def _loss(graph: Any, raised: Raised, state: Any, label: Array) -> Loss:
     def scores(image: Array) -> Array:
         output = _merged(graph, state)(image[None])
-        if votes:
+        if raised == "votes":
             return log_shares(vote_scores(output.routed[-1].votes[0]))
+        if raised == "shares":
+            return log_shares(output.activations[0])
         return (output.activations if output.logits is None else output.logits)[0]
 
-    return untargeted(scores, label)
+    return margin(scores, label) if raised == "margin" else untargeted(scores, label)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _attacked(
     graph: Any,
     kind: Kind,
+    raised: Raised,
     state: Any,
     sign: Array,
     epsilon: Array,
@@ -215,10 +250,10 @@ def _attacked(
     lengths = {"epsilon": epsilon, "step": step, "num_steps": num_steps}
 
     def one(image: Array, label: Array, key: Array) -> Array:
-        raised = _loss(graph, kind == "votes", state, label)
+        of = _loss(graph, raised, state, label)
 
         def loss(x: Array) -> Array:
-            return sign * raised(x)
+            return sign * of(x)
 
         if kind == "basic":
             return bim(loss, image, **lengths)
@@ -230,7 +265,7 @@ def _attacked(
 @partial(jax.jit, static_argnums=0)
 def _gradients(graph: Any, state: Any, images: Array, labels: Array) -> Array:
     def one(image: Array, label: Array) -> Array:
-        return jax.grad(_loss(graph, False, state, label))(image)
+        return jax.grad(_loss(graph, "margin", state, label))(image)
 
     return jax.vmap(one)(images, labels)
 

@@ -8,13 +8,17 @@ and the winning capsule's reconstruction tells many attacked images (Frosst, Sab
 Source: Hinton, Sabour and Frosst 2018, "Matrix capsules with EM routing", section 6; Gu, Wu and
 Tresp 2021, "Effective and efficient vote attack on capsule networks"; Frosst, Sabour and Hinton
 2018, "DARCCC: detecting adversaries by reconstruction from class conditional capsules".
-Protocol: Efficient-CapsNet and its CNN control, of about as many parameters, trained the same way;
-the match is stated in held-out error. A few hundred test images are attacked, drawn with the seed,
-the same for both networks, pixels in [0, 1]: FGSM, BIM (each step epsilon / steps), PGD from one
-random start (step 2.5 epsilon / steps) in L-inf and L2, the vote attack, and FGSM and BIM images of
-a third network, a CNN of another seed. All raise cross-entropy: of the CNN's logits, of the
-capsules' lengths. Targets are all wrong classes. Attacked images are not rounded to 8 bits. An
-image is told where its reconstruction is farther away than those of 95 % of held-out images.
+Protocol: Efficient-CapsNet and its CNN control, of about as many parameters, trained the same way
+and taken from the epochs at which held-out images find them nearest to each other. A few hundred
+test images are attacked, drawn with the seed, the same for both networks, pixels in [0, 1]: FGSM,
+BIM (each step epsilon / steps), PGD from one random start (step 2.5 epsilon / steps) in L-inf and
+L2, the vote attack, and FGSM and BIM images of a third network, the paper's CNN. FGSM and BIM raise
+cross-entropy: of the CNN's logits, of the capsules' lengths, which are from 0 to 1 and so pull on
+all rivals alike. PGD therefore raises the margin (the best other score less that of the class),
+whose direction has no scale; "PGD on shares" has the vote attack's own loss, taken after the
+routing. Targets are all wrong classes. Attacked images are not rounded to 8 bits. An image is told
+where its reconstruction is farther away than those of 95 % of held-out images; images with random
+signs of the same size say how much of that is the change itself.
 Differences from the paper: its capsules are matrices with EM routing, its images smallNORB's
 (``full`` adds toy_norb, which is synthetic).
 Expected: with epsilon known and the gradient at hand both networks fall; the order by epsilon says
@@ -24,7 +28,7 @@ Time: on 2 cores 25 minutes in all; on a GPU 2 (``full``: 2 hours).
     python -m experiments.hinton18_adversarial --preset laptop
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,8 +43,8 @@ from capsjax.models import baselines, efficient_capsnet
 from capsjax.serial import to_json
 from capsjax.training import run as runs
 from capsjax.training.settings import Settings
-from experiments import adversarial_report, study, training
-from experiments.attacking import FGSM, Attack, Subject, counts, examples, reached
+from experiments import adversarial_report, epochs, study, training
+from experiments.attacking import FGSM, Attack, Subject, counts, examples, reached, shaken
 from experiments.study import Study
 
 CAPSULES, CNN, SUBSTITUTE = "capsules", "cnn", "substitute"
@@ -55,6 +59,7 @@ ATTACKS = (
     "BIM",
     "PGD",
     "PGD in L2",
+    "PGD on shares",
     "vote attack",
     "black-box FGSM",
     "black-box BIM",
@@ -71,7 +76,7 @@ class Config:
         datasets: on which.
         epochs: of capsules and CNN.
         substitute_epochs: of the CNN that is at hand for the black box.
-        seed: of both networks; the substitute's is the next.
+        seed: of all three.
         batch_size: of a training step.
         limit: train on so many images; None is all but the validation images.
         validation: so many training images choose the epoch.
@@ -87,7 +92,8 @@ class Config:
         pgd_steps: of PGD and the vote attack.
         shown: the one of ``epsilons`` of which some of BIM's images are kept for a picture.
         capsules: choices of the capsule network; None is its form for the data set.
-        cnn: choices of both CNNs.
+        cnn: choices of the CNN that is attacked.
+        substitute: of the one at hand.
     """
 
     datasets: tuple[str, ...] = ("mnist",)
@@ -98,7 +104,7 @@ class Config:
     limit: int | None = None
     validation: int = 5000
     tested: int | None = None
-    attacked: int = 200
+    attacked: int = 300
     targeted: int = 50
     held_out: int = 1000
     at_once: int = 50
@@ -110,8 +116,12 @@ class Config:
     shown: float = 0.2
     capsules: efficient_capsnet.Config | None = None
     cnn: baselines.Config = baselines.EFFICIENT
+    substitute: baselines.Config = baselines.HINTON
 
 
+_TINY_CNN = baselines.Config(
+    features=(4,), kernel_sizes=(5,), strides=(4,), pools=(1,), hidden=(), dropout=0.0
+)
 PRESETS = {
     "smoke": Config(
         epochs=1,
@@ -131,9 +141,8 @@ PRESETS = {
         capsules=efficient_capsnet.Config(
             features=(2, 8), kernel_sizes=(5, 5), strides=(2, 2), decoder_widths=(8,)
         ),
-        cnn=baselines.Config(
-            features=(4,), kernel_sizes=(5,), strides=(4,), pools=(1,), hidden=(), dropout=0.0
-        ),
+        cnn=_TINY_CNN,
+        substitute=_TINY_CNN,
     ),
     "laptop": Config(),
     "full": Config(
@@ -151,21 +160,31 @@ PRESETS = {
 def run(config: Config, study: Study) -> None:
     """Of each data set the three trainings, then the attacks on two of the networks."""
     for name in config.datasets:
-        for network in (CAPSULES, CNN, SUBSTITUTE):
-            chosen = _settings(config, name, network)
-            study.run(
+        chosen = {each: _settings(config, name, each) for each in (CAPSULES, CNN, SUBSTITUTE)}
+        trained = {
+            network: study.run(
                 f"{name}_{network}",
-                partial(_train, network, chosen, config.tested),
-                seed=chosen.training.seed,
-                config=to_json(chosen),
+                partial(_train, network, settings, config.tested),
+                seed=config.seed,
+                config=to_json(settings),
             )
-        folders = {n: study.folder(f"{name}_{n}") for n in (CAPSULES, CNN, SUBSTITUTE)}
-        for network in (CAPSULES, CNN):
+            for network, settings in chosen.items()
+        }
+        courses = {
+            each: metrics["validation_errors"] for each, metrics in trained.items() if metrics
+        }
+        if set(courses) != set(chosen):
+            continue
+        at_hand = partial(_substitute, study.folder(f"{name}_{SUBSTITUTE}"), config.at_once)
+        matched = epochs.match({each: courses[each] for each in (CAPSULES, CNN)})
+        for network, epoch in matched.epochs.items():
+            told = {"epoch": epoch, "validation_error": courses[network][epoch - 1]}
+            folder = study.folder(f"{name}_{network}")
             study.run(
                 f"{name}_{network}_attacked",
-                partial(_attack, config, name, network, folders),
+                partial(_attack, config, name, network, told, chosen[network], folder, at_hand),
                 seed=config.seed,
-                config=to_json(config),
+                config={**told, **to_json(config)},
             )
 
 
@@ -174,30 +193,48 @@ def _settings(config: Config, name: str, network: str) -> Settings:
     if capsules is None:
         norb = name == "toy_norb"
         capsules = efficient_capsnet.SMALLNORB if norb else efficient_capsnet.Config()
+    model, choices = {
+        CAPSULES: ("efficient_capsnet", capsules),
+        CNN: ("efficient_cnn", config.cnn),
+        SUBSTITUTE: ("hinton_cnn", config.substitute),
+    }[network]
     return training.settings(
         data.find(name),
-        "efficient_capsnet" if network == CAPSULES else "efficient_cnn",
-        model_config=capsules if network == CAPSULES else config.cnn,
+        model,
+        model_config=choices,
         epochs=config.substitute_epochs if network == SUBSTITUTE else config.epochs,
         batch_size=config.batch_size,
         limit=config.limit,
         validation=config.validation,
-        seed=config.seed + (network == SUBSTITUTE),
+        seed=config.seed,
     )
 
 
 def _train(network: str, chosen: Settings, tested: int | None, folder: Path) -> dict[str, Any]:
-    metrics, *_ = training.train_and_test(chosen, data.find(chosen.dataset), folder, limit=tested)
+    """The networks that are matched are tested where they match."""
+    dataset = data.find(chosen.dataset)
+    if network == SUBSTITUTE:
+        metrics, *_ = training.train_and_test(chosen, dataset, folder, limit=tested)
+    else:
+        metrics = epochs.train(chosen, dataset, folder).metrics
+        metrics = {**metrics, "seconds": metrics["training_seconds"]}
     held_out = chosen.training.validation
     return {"dataset": chosen.dataset, "network": network, "held_out": held_out, **metrics}
 
 
 def _attack(
-    config: Config, name: str, network: str, folders: Mapping[str, Path], folder: Path
+    config: Config,
+    name: str,
+    network: str,
+    told: dict[str, Any],
+    chosen: Settings,
+    trained: Path,
+    at_hand: Callable[[], Subject],
+    folder: Path,
 ) -> dict[str, Any]:
     """All attacks on one network."""
     del folder
-    subject, at_hand = (_load(folders[n], config.at_once) for n in (network, SUBSTITUTE))
+    subject = Subject(epochs.after(told["epoch"], chosen, trained).model, config.at_once)
     dataset = data.find(name)
     test = _floats(training.first(dataset.load("test"), config.tested))
     images, labels = _drawn(test, config.attacked, config.seed)
@@ -206,6 +243,8 @@ def _attack(
     metrics: dict[str, Any] = {
         "dataset": name,
         "network": network,
+        **told,
+        **training.of_wrong(clean.labels != test[1]),
         "attacked_images": len(images),
         "gradients": subject.gradients(images, labels),
     }
@@ -213,19 +252,24 @@ def _attack(
         held_out, _ = _drawn(_floats(_validation(config, dataset)), config.held_out, config.seed)
         threshold = float(np.quantile(subject.says(held_out).distances, _QUANTILE))
         false = clean.distances > threshold
+        noisy = [shaken(images, epsilon, config.seed) for epsilon in config.epsilons]
         metrics["detection"] = {
             "threshold": threshold,
             "held_out_images": len(held_out),
             "false_alarms": float(false.mean()),
             "false_alarms_interval_95": wilson_interval(int(false.sum()), len(false)),
             "clean_images": len(false),
+            "shaken": [
+                {"epsilon": epsilon, "told": float((said.distances > threshold).mean())}
+                for epsilon, said in zip(config.epsilons, map(subject.says, noisy), strict=True)
+            ],
         }
     count = partial(counts, labels, first.labels == labels, threshold)
     metrics["clean"] = count(first)
-    metrics["attacks"] = {}
+    metrics["attacks"], substitute = {}, at_hand()
     shown = min(_SHOWN, max(1, _SHOWN_PIXELS // images[0].size))
     for attack, how, of_another in _attacks(config, network):
-        source = at_hand if of_another else subject
+        source = substitute if of_another else subject
         found = []
         for epsilon in config.l2_epsilons if how.kind == "l2" else config.epsilons:
             changed = source.attacked(how, images, labels, epsilon, seed=config.seed)
@@ -253,17 +297,20 @@ def _attacks(config: Config, network: str) -> list[tuple[str, Attack, bool]]:
     known = [
         ("FGSM", FGSM, False),
         ("BIM", basic, False),
-        ("PGD", Attack("linf", *steps), False),
-        ("PGD in L2", Attack("l2", *steps), False),
+        ("PGD", Attack("linf", *steps, "margin"), False),
+        ("PGD in L2", Attack("l2", *steps, "margin"), False),
         ("black-box FGSM", FGSM, True),
         ("black-box BIM", basic, True),
     ]
     if network == CAPSULES:
-        known.append(("vote attack", Attack("votes", *steps), False))
+        known += [
+            ("PGD on shares", Attack("linf", *steps, "shares"), False),
+            ("vote attack", Attack("linf", *steps, "votes"), False),
+        ]
     return [each for each in known if each[0] in config.attacks]
 
 
-def _load(folder: Path, at_once: int) -> Subject:
+def _substitute(folder: Path, at_once: int) -> Subject:
     try:
         return Subject(runs.load(folder).model, at_once)
     except ValueError as error:

@@ -2,14 +2,15 @@
 
 Functions of ONE image; batch them with ``jax.vmap``, compile at the outermost call. An attack asks
 for nothing but a loss of an image, so that whatever can be differentiated can be attacked:
-``untargeted`` and ``targeted`` make a loss of class scores, and ``vote_scores`` gives those of a
-capsule network's votes. Where a network was trained on standardised images, standardise inside of
-the scores: images and epsilon are in [0, 1] here.
+``untargeted``, ``targeted`` and ``margin`` make a loss of class scores, and ``vote_scores`` gives
+those of a capsule network's votes. Where a network was trained on standardised images, standardise
+inside of the scores: images and epsilon are in [0, 1] here.
 
 Source: Goodfellow, Shlens and Szegedy 2015, "Explaining and harnessing adversarial examples";
 Kurakin, Goodfellow and Bengio 2017, "Adversarial examples in the physical world"; Madry, Makelov,
 Schmidt, Tsipras and Vladu 2018, "Towards deep learning models resistant to adversarial attacks";
-Gu, Wu and Tresp 2021, "Effective and efficient vote attack on capsule networks".
+Gu, Wu and Tresp 2021, "Effective and efficient vote attack on capsule networks"; Carlini and Wagner
+2017, "Towards evaluating the robustness of neural networks".
 
 Example:
     A black box: made on one network, tried on another.
@@ -221,6 +222,41 @@ def targeted(scores: Callable[[Array], Array], target: int | Int[Array, ""]) -> 
     return loss
 
 
+def margin(scores: Callable[[Array], Array], label: int | Int[Array, ""]) -> Loss:
+    r"""The loss whose rise takes an image away from its class: the best other score less its own.
+
+    .. math:: L(x) = \max_{k \ne y} z_k - z_y, \quad z = \mathrm{scores}(x)
+
+    Above 0 the image is taken for another class. A step along the gradient's sign or direction does
+    not depend on the scores' scale, so that logits and capsules' lengths are attacked alike; the
+    cross-entropy of lengths in [0, 1] pulls little more on the nearest rival than on all others,
+    and that of large logits rounds to 0.
+
+    Args:
+        scores: from an image to ``[classes]``, logits or activations.
+        label: the class to leave, below the number of classes.
+
+    Returns:
+        A loss for ``fgsm``, ``bim`` or ``pgd``; it raises as ``untargeted``'s does.
+
+    Source: Carlini and Wagner 2017, section IV (objective function 6, of a class to leave and
+    without the bound at 0).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(margin(lambda x: x, 0)(jnp.array([0.75, 0.5, 0.25])))
+        -0.25
+    """
+
+    def loss(image: Array) -> Array:
+        found = scores(image)
+        _check_scores(found, label)
+        others = jnp.where(jnp.arange(len(found)) == label, -jnp.inf, found)
+        return jnp.max(others) - found[label]
+
+    return loss
+
+
 def log_shares(activations: Float[Array, " classes"]) -> Float[Array, " classes"]:
     r"""Logits of which the softmax is each activation's share in their sum.
 
@@ -352,7 +388,7 @@ def _in_unit_ball(key: Array, image: Array, norm: Norm) -> Array:
     return radius * direction / safe_norm(direction.reshape(-1))
 
 
-def _log_softmax(scores: Array, label: int | Array) -> Array:
+def _check_scores(scores: Array, label: int | Array) -> None:
     if scores.ndim != 1:
         raise ValueError(
             f"scores have shape {scores.shape}, expected [classes] of one image: batch the attack "
@@ -360,6 +396,10 @@ def _log_softmax(scores: Array, label: int | Array) -> Array:
         )
     if not isinstance(label, jax.core.Tracer) and not 0 <= label < len(scores):
         raise ValueError(f"label is {label}, expected 0 to {len(scores) - 1}, as there are scores")
+
+
+def _log_softmax(scores: Array, label: int | Array) -> Array:
+    _check_scores(scores, label)
     # Half precision has too few bits for the difference of two nearly equal scores.
     return jax.nn.log_softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))[label]
 

@@ -82,6 +82,22 @@ def test_signs_reach_the_best_corner_of_two_classes(random, method, epsilon):
     np.testing.assert_allclose(found[matters], expected[matters], atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_margin_asks_for_no_scale(random, scale):
+    # Where a softmax of such large scores is 1, its cross-entropy has no gradient.
+    image = inner_image(random)
+    scores = linear()
+    label = int(scores(image).argmax())
+    rival = int(np.argsort(np.asarray(scores(image)))[-2])
+    loss = attacks.margin(lambda x: scale * scores(x), label)
+    expected = WEIGHTS[rival] @ np.ravel(image) + BIAS[rival]
+    expected -= WEIGHTS[label] @ np.ravel(image) + BIAS[label]
+    assert float(loss(image)) == pytest.approx(scale * expected, rel=1e-4)
+    found = attacks.fgsm(loss, image, epsilon=0.125)
+    signs = np.sign(WEIGHTS[rival] - WEIGHTS[label]).reshape(SHAPE)
+    np.testing.assert_allclose(found, image + 0.125 * signs, atol=1e-7)
+
+
 def test_fgsm_of_an_inner_image_is_the_formula(random):
     # The fourth pixel counts for neither class: its gradient is 0, and it stays.
     image = inner_image(random)
@@ -315,7 +331,7 @@ def test_what_cannot_be_attacked_raises():
         bare(attacks.vote_scores)(jnp.zeros((2, 3, 4, 5)))
 
 
-@pytest.mark.parametrize("make", [attacks.untargeted, attacks.targeted])
+@pytest.mark.parametrize("make", [attacks.untargeted, attacks.targeted, attacks.margin])
 def test_scores_of_a_batch_and_labels_of_no_class_raise(make):
     with pytest.raises(ValueError, match=r"scores have shape \(1, 3\), expected \[classes\]"):
         make(lambda x: linear()(x)[None], 0)(jnp.zeros(SHAPE))

@@ -7,7 +7,17 @@ from flax import nnx
 from jax import Array
 
 from capsjax.models import efficient_capsnet, network
-from experiments.attacking import FGSM, Attack, Said, Subject, counts, examples, pixels_of, reached
+from experiments.attacking import (
+    FGSM,
+    Attack,
+    Said,
+    Subject,
+    counts,
+    examples,
+    pixels_of,
+    reached,
+    shaken,
+)
 
 WEIGHTS = np.random.default_rng(1).normal(size=(12, 3)).astype(np.float32)
 IMAGES = np.random.default_rng(2).uniform(0.4, 0.6, (5, 2, 3, 2)).astype(np.float32)
@@ -57,12 +67,47 @@ def test_pgd_stays_within_its_ball_and_depends_on_the_seed(subject):
     assert np.abs(first - other).max() > 1e-3
 
 
-def test_gradients_are_those_of_the_cross_entropy(subject):
+def test_gradients_are_those_of_the_margin(subject):
     labels = np.array([2, 1, 0, 2, 1])
-    wanted = np.mean([np.abs(gradient(i, n)) for i, n in zip(IMAGES, labels, strict=True)])
+    logits = IMAGES.reshape(5, -1) @ WEIGHTS
+    logits[np.arange(5), labels] = -np.inf
+    wanted = WEIGHTS[:, logits.argmax(1)] - WEIGHTS[:, labels]
     found = subject.gradients(IMAGES, labels)
-    assert found["magnitude"] == pytest.approx(wanted, rel=1e-5)
-    assert found["zeros"] == 0
+    assert found["magnitude"] == pytest.approx(np.abs(wanted).mean(), rel=1e-5)
+    assert (found["zeros"], found["unseen"], found["lost"]) == (0, 0, 0)
+
+
+def test_pixels_that_no_gradient_reaches_are_counted_apart():
+    blind = Linear()
+    weights = WEIGHTS.copy()
+    weights[3:6] = 0  # unseen
+    weights[0, 1] = weights[0, 0]  # no gradient between the first two classes
+    blind.weights[...] = jnp.asarray(weights)
+    labels = (IMAGES.reshape(5, -1) @ weights).argmax(1)
+    rivals = IMAGES.reshape(5, -1) @ weights
+    rivals[np.arange(5), labels] = -np.inf
+    pairs = [set(each) for each in zip(labels.tolist(), rivals.argmax(1).tolist(), strict=True)]
+    found = Subject(blind, 2).gradients(IMAGES, labels)
+    assert found["unseen"] == pytest.approx(3 / 12)
+    assert found["zeros"] == pytest.approx(pairs.count({0, 1}) / (5 * 9))
+    assert found["lost"] == 0
+
+
+def test_the_margin_is_left_by_the_nearest_rival(subject):
+    labels = (IMAGES.reshape(5, -1) @ WEIGHTS).argmax(1)
+    logits = IMAGES.reshape(5, -1) @ WEIGHTS
+    logits[np.arange(5), labels] = -np.inf
+    away = WEIGHTS[:, logits.argmax(1)] - WEIGHTS[:, labels]
+    found = subject.attacked(Attack("basic", 1, 1.0, "margin"), IMAGES, labels, 0.05)
+    wanted = IMAGES + 0.05 * np.sign(away.T).reshape(IMAGES.shape)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_random_signs_are_as_far_away_as_an_attack():
+    changed = shaken(IMAGES, 0.1, 0)
+    np.testing.assert_allclose(np.abs(changed - IMAGES), 0.1, atol=1e-6)
+    assert 0.3 < (changed > IMAGES).mean() < 0.7
+    np.testing.assert_array_equal(changed, shaken(IMAGES, 0.1, 0))
 
 
 def test_a_targeted_attack_is_tried_on_all_wrong_classes(subject):
@@ -92,7 +137,7 @@ def test_capsules_are_asked_for_distances_and_votes():
     reconstruction = np.asarray(made(jnp.asarray(images)).reconstruction)
     wanted = np.linalg.norm((reconstruction - images).reshape(2, -1), axis=1)
     np.testing.assert_allclose(said.distances, wanted, rtol=1e-5)
-    changed = capsules.attacked(Attack("votes", 1, 1.0), images, np.array([0, 1]), 0.1)
+    changed = capsules.attacked(Attack("linf", 1, 1.0, "votes"), images, np.array([0, 1]), 0.1)
     assert 0 < np.abs(changed - images).max() <= 0.1 + 1e-6
 
 
@@ -101,6 +146,7 @@ def test_only_what_had_been_right_counts_as_success():
     labels, right = np.array([0, 0, 0, 0]), np.array([True, True, True, False])
     found = counts(labels, right, 3.0, said)
     assert (found["accuracy"], found["successful"], found["told"]) == (0.25, 2, 1)
+    assert (found["withstood"], found["withstood_told"]) == (1, 1)
     assert "told" not in counts(labels, right, None, said)
 
 
