@@ -12,9 +12,11 @@ twice. The plain form starts every layer from weights as large as the published 
 then one change at a time: a bias, batch-normalised poses, residual connections (they need two
 hidden layers of a size), balanced initial weights; and all together. The last 5,000 training images
 choose the epoch, and 1,000 of them are looked at after training: capsules of a mean length below
-0.01 are dead; coefficients' standard deviation over images is in units of the even share, 1 /
-parents, and the rest of their variance is the same for all images. Gradients are of every step in
-training. Forms differ only if McNemar's test on the same test images says so.
+0.01 are dead (before the normalisation, where there is one, which makes them as long as others),
+those whose pose varies over images by less than a hundredth of its length are still. Coefficients'
+standard deviation over images is in units of the even share, 1 / parents, and the rest of their
+variance is the same for all images. Gradients are of every step in training. Forms differ only if
+McNemar's test on the same test images says so.
 Expected: (squashing squares what is short, layer by layer, to a first gradient of 0): the plain
 form of 4 layers, and the residual one, stay at chance with dead capsules and no gradient; what
 keeps votes from vanishing (bias, normalisation, balanced weights) lets it learn.
@@ -42,6 +44,8 @@ from experiments.study import Line, Results, Study
 
 # A gradient of 0 in a logarithmic picture.
 _LEAST = 1e-12
+# Of coefficients over images, in even shares.
+_LEAST_DEVIATION = 1e-6
 
 
 class Form(NamedTuple):
@@ -206,7 +210,10 @@ def draw(results: Results) -> dict[str, Figure]:
         name: np.log10([max(each["gradient_norms"][p]["first"], _LEAST) for p in each["parts"]])
         for name, each in deep.items()
     }
-    dead = {name: 100 * np.array(each["dead_share"]) for name, each in deep.items()}
+    dead, still = (
+        {name: 100 * np.array(each[f"{kind}_share"]) for name, each in deep.items()}
+        for kind in ("dead", "still")
+    )
     varying = {name: np.array(each["coefficient_deviation"]) for name, each in deep.items()}
     about = f"log10 of the gradient's norm, first {layers_seen.FIRST_STEPS} steps"
     return {
@@ -217,6 +224,7 @@ def draw(results: Results) -> dict[str, Figure]:
         ),
         "gradients": _by_layer(["convolution", *names], first, about),
         "dead": _by_layer(names, dead, "dead capsules (%)"),
+        "still": _by_layer(names, still, "capsules that no image moves (%)"),
         "coefficients": _by_layer(
             names[1:], varying, "coefficients' deviation over images,\nin even shares"
         ),
@@ -237,14 +245,24 @@ def lines(results: Results) -> list[Line]:
     for form in dict.fromkeys(each["form"] for each in found):
         seeds = [each for each in found if each["form"] == form]
         one = seeds[0]
-        dead = ", ".join(f"{100 * share:.0f}" for share in one["dead_share"])
+        dead, still = (
+            ", ".join(f"{100 * share:.0f}" for share in one[f"{kind}_share"])
+            for kind in ("dead", "still")
+        )
         norms = [one["gradient_norms"][part]["first"] for part in one["parts"]]
         varying = ", ".join(f"{value:.2g}" for value in one["coefficient_deviation"])
-        by_image = ", ".join(f"{100 * share:.0f}" for share in one["image_share"])
+        # Of a variance that is rounding there is no share to tell.
+        by_image = ", ".join(
+            f"{100 * share:.0f}" if deviation > _LEAST_DEVIATION else "-"
+            for share, deviation in zip(
+                one["image_share"], one["coefficient_deviation"], strict=True
+            )
+        )
         ours = (
-            f"{study.errors(seeds)}; dead capsules by layer {dead} %; first gradients from "
-            f"{norms[-1]:.1e} (classes) to {norms[0]:.1e} (convolution); coefficients' deviation "
-            f"over images {varying} of the even share, {by_image} % of their variance"
+            f"{study.errors(seeds)}; dead capsules by layer {dead} %, still ones {still} %; first "
+            f"gradients from {norms[-1]:.1e} (classes) to {norms[0]:.1e} (convolution); "
+            f"coefficients' deviation over images {varying} of the even share, {by_image} % of "
+            "their variance"
         )
         paper = _PAPER.get(form, "not in the paper")
         # With a change against without it; the plain ones against a single layer.

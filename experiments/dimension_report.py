@@ -153,7 +153,7 @@ def _dimension_line(found: dict[str, Any]) -> Line:
         "each has a meaning: scale, thickness, skew, width, shift, a part (shown, not measured)",
         f"{total - counts['none']} of {total}: {kinds}; test error "
         f"{share(found['test_error'], found['test_error_interval_95'])} of "
-        f"{found['test_images']:,} images",
+        f"{found['test_images']:,} images, one seed",
         f"the strongest property is {found['purity']:.2f} of all changes along a dimension, and "
         f"{random.mean():.2f} (at most {random.max():.2f}) along the directions of random "
         f"rotations, of which {share(float(np.mean(found['random_named'])))} have a name: {purer} "
@@ -171,7 +171,7 @@ def _probe_line(name: str, there: Metrics) -> Line:
         f"{name}: R2 of {', '.join(f.replace('_', ' ') for f in factors)} from a linear probe",
         _CLAIMED,
         each,
-        _errors(there),
+        _errors(name, there),
     )
 
 
@@ -187,8 +187,9 @@ def _error_line(name: str, there: Metrics) -> Line:
         f"{', '.join(change.replace('_', ' ') for change in changes)}",
         _CLAIMED,
         "; ".join(parts),
-        "0 is none, 1 the spread between images; an equivariant pose has a small first and a large "
-        "second, an invariant activation a small second; a pose that hardly moves has both small",
+        "one seed; 0 is none, 1 the spread between images; an equivariant pose has a small first "
+        "and a large second, an invariant activation a small second; a pose that hardly moves has "
+        "both small",
     )
 
 
@@ -206,7 +207,7 @@ def _interpolation_line(name: str, found: dict[str, Any]) -> Line:
         "reconstruction",
         _CLAIMED,
         f"half way {at(0.5)}; beyond by half the way {at(1.5)}",
-        "1 would be a pose as good as the true picture's own",
+        "one seed; 1 would be a pose as good as the true picture's own",
     )
 
 
@@ -225,8 +226,10 @@ def _merged(there: Metrics, kind: str) -> dict[str, dict[str, float]]:
     return {feature: merged[feature] for feature in capsules_first}
 
 
-def _errors(there: Metrics) -> str:
-    return "test errors: " + ", ".join(
+def _errors(name: str, there: Metrics) -> str:
+    # Images of one toy are alike: the interval says nothing of other toys.
+    toys = ", intervals over images, of 25 toys" if name == _DATA["toys"] else ""
+    return f"one seed; networks not matched; test errors{toys}: " + ", ".join(
         f"{'CNN' if name.endswith('cnn') else 'capsules'} "
         f"{share(found['test_error'], found['test_error_interval_95'])} "
         f"({found['test_images']:,} images; {found['encoder_parameters']:,} parameters"

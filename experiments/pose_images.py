@@ -87,30 +87,37 @@ def _warped(images: jax.Array, parameters: jax.Array) -> jax.Array:
     return jax.vmap(one)(images, parameters.astype(jnp.float32))
 
 
+def drawn(count: int, seed: int) -> np.ndarray:
+    """Numbers of so many of MNIST's test digits, of all of them: the first half is the easier."""
+    return np.random.default_rng(seed).permutation(data.find("mnist").sizes["test"])[:count]
+
+
 def digit_pairs(count: int, seed: int) -> Pairs:
-    """MNIST's first test digits, each at a place of its own, with each parameter changed."""
-    test = data.load("mnist", "test")
+    """Test digits of MNIST, each at a place of its own, with each parameter changed."""
+    test, which = data.load("mnist", "test"), drawn(count, seed)
     random = np.random.default_rng(seed)
     starts = np.stack([random.uniform(*STARTS[name], count) for name in PARAMETERS], axis=1)
-    images = test["image"][:count]
+    images = test["image"][which]
     after = {
         name: warped(images, starts + by * (np.array(PARAMETERS) == name))
         for name, by in DIGIT_CHANGES.items()
     }
-    return Pairs(warped(images, starts), after, test["label"][:count])
+    return Pairs(warped(images, starts), after, test["label"][which])
 
 
-def digit_path(count: int, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """MNIST's first test digits with one parameter at each of some values, all else plain.
+def digit_path(
+    count: int, seed: int, name: str, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Test digits of MNIST with one parameter at each of some values, all else plain.
 
     Returns:
         uint8 ``[values, count, 40, 40, 1]``, and the labels.
     """
-    test = data.load("mnist", "test")
-    images = test["image"][:count]
+    test, which = data.load("mnist", "test"), drawn(count, seed)
+    images = test["image"][which]
     column = np.array(PARAMETERS) == name
     places = [np.tile(np.where(column, value, _PLAIN), (count, 1)) for value in values]
-    return np.stack([warped(images, place) for place in places]), test["label"][:count]
+    return np.stack([warped(images, place) for place in places]), test["label"][which]
 
 
 def digit_factors(arrays: data.Arrays) -> dict[str, np.ndarray]:

@@ -70,7 +70,7 @@ def dimensions(
     return {
         "spread": dict(zip(digit_shapes.PROPERTIES, _rounded(spread, 3), strict=True)),
         "pose_spread": round(float(within), 3),
-        "effects": _rounded(own, 2),
+        "effects": _rounded(own, 4),
         **_summary(own, threshold),
         **{f"random_{name}": [each[name] for each in random] for name in ("named", "purity")},
         "threshold": threshold,
@@ -93,13 +93,14 @@ def shifted(images: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(move(jnp.asarray(images), jnp.asarray(offsets)))
 
 
-def interpolated(network: nnx.Module, *, count: int, shown: int) -> dict[str, Any]:
+def interpolated(network: nnx.Module, *, count: int, shown: int, seed: int) -> dict[str, Any]:
     """Move poses along the line between those of a digit at two places, and compare the pictures.
 
     Args:
         network: with a decoder, trained on ``affine_mnist``.
-        count: of test digits, the first ones.
+        count: of test digits.
         shown: class of the digit whose pictures are kept.
+        seed: draws them.
 
     Returns:
         By the parameter that differs: mean squared errors a pixel along ``ALONG``, of the decoded
@@ -109,7 +110,7 @@ def interpolated(network: nnx.Module, *, count: int, shown: int) -> dict[str, An
     decode = grey_decoder(network)
     found: dict[str, Any] = {}
     for name, (low, high) in ENDS.items():
-        images, labels = pose_images.digit_path(count, name, low + ALONG * (high - low))
+        images, labels = pose_images.digit_path(count, seed, name, low + ALONG * (high - low))
         true = images[..., 0] / 255
         poses = np.stack([listen(network, each).of(labels) for each in images])
         start, end = (int(np.flatnonzero(place == ALONG)[0]) for place in (0, 1))

@@ -36,7 +36,8 @@ def result(form: str, wrong: np.ndarray, seed: int = 0) -> dict[str, Any]:
             "parts": parts,
             "gradient_norms": {part: {"first": 0.0, "spans": [0.0]} for part in parts},
             "dead_share": [0.5] * (layers + 1),
-            "coefficient_deviation": [0.25] * layers,
+            "still_share": [0.25] * (layers + 1),
+            "coefficient_deviation": [0.25] * (layers - 1) + [1e-8 if layers == 1 else 0.25],
             "image_share": [0.75] * layers,
         },
     }
@@ -53,7 +54,11 @@ def test_lines_compare_forms_with_the_plain_one_of_their_depth() -> None:
         "b": result("4 layers, bias", some(6)),
     }
     one, four, biased = depth.lines(results)
-    assert one.ours.startswith("5.00 % (5.00 to 5.00), one seed; dead capsules by layer 50, 50 %")
+    assert one.ours.startswith(
+        "5.00 % (5.00 to 5.00), one seed; dead capsules by layer 50, 50 %, still "
+    )
+    assert "still ones 25, 25 %" in one.ours
+    assert one.ours.endswith("1e-08 of the even share, - % of their variance")
     assert biased.why.startswith(
         "fewer errors than 4 layers: -84.00 points, one seed (only this wrong 0"
     )
@@ -76,7 +81,7 @@ def test_pictures_cope_with_missing_runs_and_with_no_gradient() -> None:
     assert depth.draw({}) == {}
     assert depth.lines({}) == []
     pictures = depth.draw({"c": result("4 layers", some(90)), "a": result("1 layer", some(5))})
-    assert set(pictures) == {"errors", "gradients", "dead", "coefficients"}
+    assert set(pictures) == {"errors", "gradients", "dead", "still", "coefficients"}
     axis = pictures["gradients"].axes[0]
     (line,) = axis.lines
     np.testing.assert_array_equal(line.get_ydata(), [-12] * 6)

@@ -68,6 +68,7 @@ def test_layers_are_those_of_the_network_on_all_images(
     np.testing.assert_allclose(found["mean_length"], [x.mean() for x in lengths], rtol=1e-3)
     dead = [(x.mean(0) < 0.01).mean() for x in lengths]
     np.testing.assert_allclose(found["dead_share"], dead, rtol=1e-3)
+    assert found["still_share"] == [0, 0, 0]
     for layer, each in enumerate(routed):
         coefficients = np.asarray(each.coefficients, np.float64)
         variance = ((coefficients - coefficients.mean(0)) ** 2).mean()
@@ -78,3 +79,11 @@ def test_layers_are_those_of_the_network_on_all_images(
         assert deviation == pytest.approx(variance**0.5 / even, rel=1e-2)
         share = found["image_share"][layer]
         assert share == pytest.approx(variance / coefficients.var(), rel=1e-2)
+
+
+def test_a_capsule_is_still_if_no_image_moves_it(network: Any, random: np.random.Generator) -> None:
+    same = np.repeat(random.integers(0, 256, (1, 9, 9, 1)).astype(np.uint8), 4, axis=0)
+    assert layers_seen.look(network, same)["still_share"] == [1, 1, 1]
+    # Lengths of about 10 that vary by 0.05 and by 0.2, and one that is dead but varies.
+    poses = random.normal(0, 1, (1000, 3, 1)) * [[0.05], [0.2], [1e-6]] + [[10.0], [10.0], [0.0]]
+    assert layers_seen._still_share(poses) == pytest.approx(1 / 3)

@@ -15,11 +15,19 @@ SMOKE = PRESETS["smoke"]
 
 
 def test_a_plain_digit_is_in_the_middle_of_a_larger_frame():
-    images = data.load("mnist", "test")["image"][:3]
-    path, _ = pose_images.digit_path(3, "shift_x", np.array([0.0, 2.0]))
+    test, which = data.load("mnist", "test"), pose_images.drawn(3, 1)
+    images = test["image"][which]
+    path, labels = pose_images.digit_path(3, 1, "shift_x", np.array([0.0, 2.0]))
+    np.testing.assert_array_equal(labels, test["label"][which])
     padded = np.pad(images, ((0, 0), (6, 6), (6, 6), (0, 0)))
     np.testing.assert_array_equal(path[0], padded)
     np.testing.assert_array_equal(path[1], np.roll(padded, 2, axis=2))
+
+
+def test_digits_are_drawn_from_the_whole_test_set():
+    which = pose_images.drawn(1000, 0)
+    assert len(set(which)) == 1000
+    assert 400 < (which >= 5000).sum() < 600
 
 
 def test_a_pair_differs_by_its_change_alone():
