@@ -42,14 +42,13 @@ def figures_command(arguments: Sequence[str]) -> None:
     if options.beside is not None:
         other, _ = pretrained.find(options.beside)
         _check_same(options, trained, other)
-        beside = (options.beside.stem, other)
+        beside = (_name_beside(options), other)
     ours = options.run.is_dir()
     log = options.run / "metrics.jsonl"
-    folder = options.folder or (
-        options.run / "figures" if ours else Path("figures") / options.run.stem
-    )
+    name = pretrained.name_of(options.run)
+    folder = options.folder or (options.run / "figures" if ours else Path("figures") / name)
     subject = Subject(
-        name=options.run.resolve().stem if ours else options.run.stem,
+        name=name,
         run=trained,
         arrays=arrays,
         evaluation=trained.evaluate(arrays, reconstruct=True),
@@ -74,6 +73,17 @@ def figures_command(arguments: Sequence[str]) -> None:
         return
     for name, reason in without.items():
         print(f"no {name.replace('_', ' ')}: {reason}")
+
+
+def _name_beside(options: Figures) -> str:
+    """Of the other network; with its folder where both would have one name."""
+    assert options.beside is not None
+    name = pretrained.name_of(options.beside)
+    if name != pretrained.name_of(options.run):
+        return name
+    if options.beside.resolve() == options.run.resolve():
+        raise ValueError(f"--beside is {options.beside}, the network itself: give another one")
+    return f"{options.beside.resolve().parent.name}/{name}"
 
 
 def _check_same(options: Figures, ours: run.Run, other: run.Run) -> None:

@@ -33,7 +33,7 @@ def explore_command(arguments: Sequence[str]) -> None:
     """Serve the page until it is stopped."""
     options = parse(Explore, arguments, "capsjax explore")
     trained, _ = pretrained.find(options.run)
-    explored = Explored(trained, options.run.stem)
+    explored = Explored(trained, pretrained.name_of(options.run))
     pairs = None
     if trained.settings.classes_per_image > 1:
         pairs = explored

@@ -60,7 +60,8 @@ class Subject:
     @cached_property
     def seen(self) -> inspection.Seen:
         """The test image that is looked at, and all layers' outputs."""
-        kept = [path for path in inspection.layers(self.run) if path != "decoder"]
+        paths = dict.fromkeys([*inspection.layers(self.run), *self.layers])
+        kept = [path for path in paths if path != "decoder"]
         return inspection.see(self.run, self._one, kept, trace=True)
 
     @cached_property
@@ -258,15 +259,17 @@ def _coefficients(subject: Subject) -> Figure:
 
 def _flow(subject: Subject) -> Figure:
     shares = _last_coupling(subject)
-    below = list(subject.layers)[-2]
-    active = np.asarray(subject.seen.layers[below].activations[0], float).ravel()
+    _, children = inspection.last_routing(subject.run, subject.arrays["image"][subject.image])
+    active = children.activations
+    if active is None:
+        active = np.linalg.norm(children.poses, axis=-1)
     if shares.shape[2] != len(active):
         raise Without("the class capsules are routed by places, not by capsules")
-    most = np.sort(np.argsort(-active, kind="stable")[:_CHILDREN])
+    most = np.sort(np.argsort(-np.asarray(active, float), kind="stable")[:_CHILDREN])
     return figures.flow(
         shares[:, :, most],
         parents=subject.class_names,
-        children=[f"{below} {number}" for number in most],
+        children=[f"capsule {number}" for number in most],
     )
 
 
@@ -277,6 +280,8 @@ def _primary(subject: Subject) -> Figure:
     capsules = subject.seen.layers[layer]
     if capsules.poses.ndim != 5:
         raise Without(f"the capsules of {layer} have no rows and columns")
+    if capsules.activations is None:
+        raise Without(f"the capsules of {layer} do not say how active they are")
     return figures.primary_capsules(
         subject.arrays["image"][subject.image],
         inspection.fields(subject.run, layer),
@@ -334,7 +339,7 @@ def _shown(subject: Subject) -> int:
 
 def _strip(subject: Subject) -> np.ndarray:
     one = subject.arrays["image"][subject.image][None]
-    return np.concatenate([inspection.turned(one, float(angle)) for angle in _ANGLES])
+    return np.concatenate([inspection.moved(one, rotation=float(angle)) for angle in _ANGLES])
 
 
 def _equivariance(subject: Subject) -> Figure:

@@ -6,13 +6,19 @@ listens to this machine alone unless told otherwise.
 
 import contextlib
 import os
+import socket
+import tempfile
 from typing import Any
 
+from capsjax import inspection
 from capsjax.explorer.answers import Explored
 
 __all__ = ["Explored", "serve"]
 
 LOOPBACK = "127.0.0.1"
+# As many answers at once as two cores can give in time; visitors whose image and choices are kept;
+# and questions that wait.
+_THREADS, _VISITORS, _WAITING = 4, 64, 32
 
 
 def serve(
@@ -38,8 +44,12 @@ def serve(
         The page, of which ``local_url`` is the address and ``close()`` stops the server.
 
     Raises:
-        ValueError: gradio is not installed, or the port is taken.
+        ValueError: gradio is not installed, or host or port cannot be listened at.
     """
+    _check_address(host, port)
+    # Uploads lie in a folder that others on this machine cannot read, and end with this process.
+    uploads = tempfile.TemporaryDirectory(prefix="capsjax-explore-")
+    os.environ["GRADIO_TEMP_DIR"] = uploads.name
     # No telemetry, and no question for a newer version.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
@@ -48,12 +58,16 @@ def serve(
         raise ValueError(
             "the explorer needs gradio: install it with pip install 'capsjax[explore]'"
         ) from error
+    from starlette.middleware import Middleware
+
     from capsjax.explorer.drawings import STYLE
+    from capsjax.explorer.guard import Guard
     from capsjax.explorer.images import LARGEST_FILE
     from capsjax.explorer.page import page
 
     _warm_up(explored, pairs)
-    blocks = page(explored, pairs)
+    blocks = page(explored, pairs).queue(max_size=_WAITING, api_open=False)
+    blocks.uploads = uploads  # kept as long as the page
     fonts = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     try:
         blocks.launch(
@@ -64,6 +78,9 @@ def serve(
             quiet=True,
             prevent_thread_lock=True,
             max_file_size=LARGEST_FILE,
+            max_threads=_THREADS,
+            state_session_capacity=_VISITORS,
+            app_kwargs={"middleware": [Middleware(Guard)]},
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
@@ -72,22 +89,47 @@ def serve(
             css=STYLE,
         )
     except OSError as error:
-        raise ValueError(f"port {port} of {host} is taken: give another --port") from error
+        raise ValueError(f"no port of {host} could be had: {error}") from error
     print(f"{explored.name} is at {blocks.local_url} (Ctrl-C stops it)", flush=True)
     if wait:
         blocks.block_thread()
     return blocks
 
 
-def _warm_up(*networks: Explored | None) -> None:
+def _check_address(host: str, port: int | None) -> None:
+    if port is not None and not 0 < port < 2**16:
+        raise ValueError(f"port is {port}, expected 1 to {2**16 - 1}")
+    for number in dict.fromkeys(
+        (0, port or 0)
+    ):  # first any, so that the host is told from the port
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, number, type=socket.SOCK_STREAM
+            )[0]
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(address)
+        except OSError as error:
+            if number:
+                raise ValueError(
+                    f"port {port} of {host} cannot be listened at ({error.strerror}): give another "
+                    "--port"
+                ) from error
+            raise ValueError(
+                f"host is {host}, expected an address of this machine, such as {LOOPBACK}, or "
+                "0.0.0.0 for all of them"
+            ) from error
+
+
+def _warm_up(explored: Explored, pairs: Explored | None) -> None:
     """Compile what a first click would wait for."""
-    for explored in networks:
-        if explored is None:
-            continue
-        image = explored.test["image"][0]
-        look = explored.look(image)
-        if look.poses is not None and explored.decoder is not None:
-            explored.draw(look.poses[0], 0)
-        with contextlib.suppress(ValueError):  # the page says why it has no routing to show
-            for name in explored.routings:
-                explored.iterations(image, name)
+    image = explored.test["image"][0]
+    look = explored.look(image)
+    if look.poses is not None and explored.decoder is not None:
+        explored.draw(look.poses[0], 0)
+    with contextlib.suppress(ValueError):  # the page says why it has no routing to show
+        for name in explored.routings:
+            explored.iterations(image, name)
+    inspection.moved(image[None])
+    if pairs is not None:
+        pairs.look(pairs.test["image"][0], classes=2)

@@ -1,6 +1,6 @@
 """What the page asks of a network: everything it shows, as arrays, and nothing of how it looks."""
 
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from capsjax import data, inspection, routing
-from capsjax.data import augment, warp
+from capsjax.data import augment
 from capsjax.training.run import Run
-from capsjax.types import Trace
+from capsjax.types import Capsules, Routed, Trace
 
 # What can be sent another network's votes: self-routing and random coupling have parameters that
 # are learned or drawn for a layer, and inverted attention makes all parents equally long.
 SIDE_BY_SIDE = ("dynamic", "em", "variational_bayes", "self_attention")
 CONTROL = "uniform"
 FARTHEST = 12  # pixels between two digits
+_SOME = 300  # test images
 
 
 class Look(NamedTuple):
@@ -25,7 +26,8 @@ class Look(NamedTuple):
     Attributes:
         lengths: ``[classes]``, the class capsules' activations.
         poses: ``[classes, dim]``; None in a network without capsules.
-        reconstruction: ``[H, W, C]`` from 0 to 1, of the most active class; None without a decoder.
+        reconstruction: ``[H, W, C]`` from 0 to 1, of the most active class, or ``[k, H, W, C]`` of
+            several; None without a decoder.
         label: the most active class.
     """
 
@@ -61,6 +63,8 @@ class Explored:
         self.run, self.name = run, name
         self.settings = run.settings
         self.class_names = run.settings.class_names
+        # Several pictures are made of one image's votes.
+        self._voted = lru_cache(maxsize=16)(self._votes_of)
 
     @cached_property
     def test(self) -> data.Arrays:
@@ -80,9 +84,15 @@ class Explored:
             return None
         return inspection.decoder(self.run.model)
 
-    def look(self, image: np.ndarray) -> Look:
-        """Show it an image, uint8 ``[H, W, C]``."""
-        seen = inspection.see(self.run, image[None])
+    @cached_property
+    def reach(self) -> float:
+        """No number of a class capsule's pose is farther from 0, on test images; at least 1."""
+        poses = inspection.see(self.run, self.test["image"][:_SOME]).poses
+        return 1.0 if poses is None else float(max(1, np.ceil(np.abs(poses).max())))
+
+    def look(self, image: np.ndarray, *, classes: int = 1) -> Look:
+        """Show it an image, uint8 ``[H, W, C]``; reconstruct so many of the most active classes."""
+        seen = inspection.see(self.run, image[None], classes=classes)
         return Look(
             seen.activations[0],
             None if seen.poses is None else seen.poses[0],
@@ -121,20 +131,28 @@ class Explored:
             most: keep so many of the most active children.
 
         Raises:
-            ValueError: the network routes nothing, or its class capsules in several places.
+            ValueError: the network routes nothing, or its class capsules in several places; or
+                another routing than its own wants activations, and its capsules have none.
         """
-        routed, children = inspection.last_routing(self.run, image)
+        routed, children = self._voted(image.tobytes())
         if routed.coefficients.ndim != 2:
             raise ValueError(f"the class capsules of {self.name} are routed in several places")
         if name == self.routing:
             coefficients, lengths = _by_iteration(routed)
         else:
             coefficients, lengths = _routed(name, routed.votes, children)
-        coefficients, active = np.asarray(coefficients), np.asarray(children.activations)
+        active = children.activations
+        if active is None:
+            active = np.linalg.norm(children.poses, axis=-1)
+        coefficients = np.asarray(coefficients)
         chosen = np.arange(coefficients.shape[2])
         if len(chosen) > most and len(active) == len(chosen):
             chosen = np.sort(np.argsort(-active, kind="stable")[:most])
         return Iterations(coefficients[:, :, chosen], np.asarray(lengths), chosen)
+
+    def _votes_of(self, image: bytes) -> tuple[Routed, Capsules]:
+        pixels = np.frombuffer(image, np.uint8).reshape(self.settings.shape_of_data)
+        return inspection.last_routing(self.run, pixels)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -159,32 +177,6 @@ def _by_iteration(routed: Any) -> tuple[Any, Any]:
     if lengths is None:
         lengths = jnp.linalg.norm(every.poses, axis=-1)
     return every.coefficients, lengths
-
-
-def moved(
-    image: np.ndarray, *, angle: float = 0, scale: float = 1, right: float = 0, down: float = 0
-) -> np.ndarray:
-    """An image turned, scaled and shifted.
-
-    Args:
-        image: uint8 ``[H, W, C]``.
-        angle: degrees counter-clockwise.
-        scale: 2 is twice as large.
-        right: pixels.
-        down: pixels.
-
-    Returns:
-        uint8 ``[H, W, C]``.
-    """
-    return np.asarray(_moved(image, angle, scale, right, down))
-
-
-@jax.jit
-def _moved(image: Any, angle: float, scale: float, right: float, down: float) -> Any:
-    matrix = warp.affine_matrix(
-        rotation=angle, scale_y=scale, scale_x=scale, shift_y=down, shift_x=right
-    )
-    return jnp.round(warp.affine(jnp.asarray(image, jnp.float32), matrix)).astype(jnp.uint8)
 
 
 def overlapped(first: np.ndarray, second: np.ndarray, *, pad: int, offset: tuple[int, int]) -> Any:

@@ -15,6 +15,7 @@ from PIL import Image
 from capsjax.figures import COLORS
 
 _SECONDS = 1.2  # that the moving picture spends on an iteration
+_HEIGHT, _LETTERS = 340, 9
 
 STYLE = """
 .caps-picture img {width: 100%; max-width: 280px; image-rendering: pixelated; display: block}
@@ -30,7 +31,9 @@ STYLE = """
 .caps-row > * {flex: 1 1 140px; max-width: 280px; margin: 0}
 .caps-row > section {flex-basis: 280px; max-width: 420px}
 .caps-flow {width: 100%; max-width: 640px; height: auto}
-.caps-flow text {font-size: 11px; fill: var(--body-text-color)}
+.caps-flow text {font-size: 15px; fill: var(--body-text-color)}
+@media (prefers-reduced-motion: reduce) {.caps-moving {display: none}}
+@media not (prefers-reduced-motion: reduce) {.caps-resting {display: none}}
 #drawn {position: sticky; top: 0; z-index: 2; background: var(--body-background-fill)}
 .caps-error {padding: 8px 12px; border-left: 4px solid #D55E00}
 .caps-signed {position: relative; height: 0.9em; background: var(--border-color-primary)}
@@ -84,17 +87,19 @@ def bars(values: Sequence[float] | np.ndarray, names: Sequence[str], label: str)
     return f'<table class="caps-bars" aria-label="{escape(label)}">{rows}</table>'
 
 
-def poses(before: np.ndarray, after: np.ndarray, label: str) -> str:
+def poses(before: np.ndarray, after: np.ndarray, label: str, *, reach: float = 1.0) -> str:
     """A pose's dimensions as bars from the middle, with where they were before as frames.
 
     Args:
-        before: ``[dim]`` in [-1, 1].
+        before: ``[dim]``.
         after: ``[dim]``.
         label: what they are.
+        reach: the value at a track's end.
     """
     rows = "".join(
         f'<tr><th scope="row">{number}</th><td class="caps-track"><div class="caps-signed">'
-        f'<div style="{_span(now)}"></div><div class="caps-before" style="{_span(was)}"></div>'
+        f'<div style="{_span(now / reach)}"></div>'
+        f'<div class="caps-before" style="{_span(was / reach)}"></div>'
         f'</div></td><td class="caps-value">{now:+.2f}</td></tr>'
         for number, (was, now) in enumerate(zip(before, after, strict=True))
     )
@@ -119,11 +124,26 @@ def flow(
         iteration: draw this one alone, from 1, at rest; None moves through all.
 
     Returns:
-        An SVG.
+        An SVG; of what moves a second one, at rest at the last iteration, for readers whose system
+        asks for less motion.
     """
+    if iteration is None and len(coefficients) > 1:
+        rest = flow(coefficients, lengths, parents, label, iteration=len(coefficients))
+        moving = _flow(coefficients, lengths, parents, label, moving=True)
+        return f'<div class="caps-moving">{moving}</div><div class="caps-resting">{rest}</div>'
+    shown = slice(0, 1) if iteration is None else slice(iteration - 1, iteration)
+    return _flow(coefficients[shown], lengths[shown], parents, label, moving=False)
+
+
+def _flow(
+    coefficients: np.ndarray,
+    lengths: np.ndarray,
+    parents: Sequence[str],
+    label: str,
+    *,
+    moving: bool,
+) -> str:
     shares, sizes = np.clip(coefficients, 0, 1), np.clip(lengths, 0, 1)
-    if iteration is not None:
-        shares, sizes = shares[iteration - 1 :][:1], sizes[iteration - 1 :][:1]
     count, children = shares.shape[1:]
     low, high = _places(children), _places(count)
     lines = []
@@ -132,24 +152,45 @@ def flow(
     for parent, child in sorted(seen.tolist(), key=lambda at: shares[-1, at[0], at[1]]):
         own = shares[:, parent, child]
         lines.append(
-            f'<line x1="24" y1="{low[child]:.1f}" x2="520" y2="{high[parent]:.1f}" '
+            f'<line x1="12" y1="{low[child]:.1f}" x2="340" y2="{high[parent]:.1f}" '
             f'stroke="{COLORS[parent % len(COLORS)]}" stroke-width="{0.4 + 4 * own[-1]:.2f}" '
             f'stroke-opacity="{own[-1]:.2f}">{_moving("stroke-opacity", own)}'
             f"{_moving('stroke-width', 0.4 + 4 * own)}</line>"
         )
     discs = [
-        f'<circle cx="520" cy="{high[parent]:.1f}" r="{3 + 9 * sizes[-1, parent]:.1f}" '
+        f'<circle cx="340" cy="{high[parent]:.1f}" r="{3 + 9 * sizes[-1, parent]:.1f}" '
         f'fill="{COLORS[parent % len(COLORS)]}">{_moving("r", 3 + 9 * sizes[:, parent])}</circle>'
-        f'<text x="540" y="{high[parent] + 4:.1f}">{escape(name)} {sizes[-1, parent]:.2f}</text>'
+        f'<text x="356" y="{high[parent] + 5:.1f}">{escape(_cut(name))}'
+        f"{'' if moving else f' {sizes[-1, parent]:.2f}'}</text>"
         for parent, name in enumerate(parents)
     ]
     dots = [
-        f'<circle cx="24" cy="{at:.1f}" r="3" fill="var(--body-text-color-subdued)"/>' for at in low
+        f'<circle cx="12" cy="{at:.1f}" r="3" fill="var(--body-text-color-subdued)"/>' for at in low
     ]
+    numbers = _numbers(len(shares)) if moving else ""
     return (
-        f'<svg class="caps-flow" viewBox="0 0 640 360" role="img" aria-label="{escape(label)}">'
-        f"{''.join(lines)}{''.join(dots)}{''.join(discs)}</svg>"
+        f'<svg class="caps-flow" viewBox="0 0 450 {_HEIGHT + 20}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(lines)}{"".join(dots)}{"".join(discs)}'
+        f"{numbers}</svg>"
     )
+
+
+def _numbers(count: int) -> str:
+    """Which iteration is seen, each while it is."""
+    found = []
+    for number in range(count):
+        shown = ";".join(str(int(at == number)) for at in range(count))
+        found.append(
+            f'<text x="12" y="{_HEIGHT + 15}" opacity="{int(number == count - 1)}">iteration '
+            f'{number + 1} of {count}<animate attributeName="opacity" calcMode="discrete" '
+            f'values="{shown}" dur="{_SECONDS * count:.1f}s" repeatCount="indefinite"/></text>'
+        )
+    return "".join(found)
+
+
+def _cut(name: str) -> str:
+    """What of a name there is room for."""
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
 
 
 def error(message: str) -> str:
@@ -185,4 +226,4 @@ def _span(value: float) -> str:
 
 
 def _places(count: int) -> np.ndarray:
-    return 360 * (np.arange(count) + 0.5) / count
+    return _HEIGHT * (np.arange(count) + 0.5) / count

@@ -5,19 +5,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from capsjax.training.settings import Settings
 
 # A photograph has some megabytes; what is larger is a mistake.
 LARGEST_FILE = 10_000_000  # bytes
-LARGEST_IMAGE = 40_000_000  # pixels, of which each becomes four bytes
+LARGEST_IMAGE = 40_000_000  # pixels, of which each becomes up to four bytes
 SMALLEST = 8  # pixels on a side
+_ENOUGH = 1024  # pixels on a side; a network takes fewer
 # Of MNIST: a digit fills 20 of 28 rows, and its centre of mass is in the middle.
-_BOX = 20 / 28
+_SIDE, _BOX = 28, 20 / 28
 _INK = 0.1  # what is fainter is paper
+_FAINTEST = 0.2  # that the darkest ink may be
 _DIGITS = {"mnist", "affine_mnist", "translated_mnist", "rotated_mnist", "multi_mnist"}
-_FORMATS = "PNG, JPEG, BMP, GIF, WebP or TIFF"
+# Pillow has readers of more, some of which start other programs.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 class Taken(NamedTuple):
@@ -35,9 +38,10 @@ class Taken(NamedTuple):
 def uploaded(path: str | Path, settings: Settings) -> Taken:
     """A file as the network takes it.
 
-    Grey images of 16 bits are scaled to 8, transparent places become paper. For a network of
-    digits, ink on bright paper is inverted, and the digit brought to MNIST's size and place; for
-    others the middle square is scaled.
+    Photographs are turned as their camera was, images of more than 8 bits scaled to 8, transparent
+    places become paper. For a network of digits the border's brightness is that of paper, dark ink
+    is inverted, and the digit brought to MNIST's size and place; for others the middle square is
+    scaled.
 
     Args:
         path: of the file.
@@ -57,8 +61,8 @@ def uploaded(path: str | Path, settings: Settings) -> Taken:
             f"{file.name} has {size / 1e6:.0f} MB, expected at most {LARGEST_FILE / 1e6:.0f}: save "
             "a smaller copy"
         )
-    grey, notes = _read(file)
-    return _as_taken(grey, settings, notes)
+    picture, notes = _read(file)
+    return _as_taken(np.asarray(picture, np.float32) / 255, settings, notes)
 
 
 def sketched(layers: list[np.ndarray], settings: Settings) -> Taken | None:
@@ -70,11 +74,16 @@ def sketched(layers: list[np.ndarray], settings: Settings) -> Taken | None:
 
     Returns:
         The image; None where nothing was drawn.
+
+    Raises:
+        ValueError: a drawing that is too large.
     """
     if not layers:
         return None
+    if max(layers[0].shape) > _ENOUGH:
+        raise ValueError(f"the drawing is {layers[0].shape[:2]}, expected at most {_ENOUGH} a side")
     ink = np.max([layer[..., 3] for layer in layers], axis=0) / 255
-    if not (ink > _INK).any():
+    if ink.max() < _FAINTEST:
         return None
     return _as_taken(ink, settings, [], inverted=False)
 
@@ -109,51 +118,81 @@ def centred(ink: np.ndarray, side: int) -> np.ndarray:
     return out
 
 
-def _read(file: Path) -> tuple[np.ndarray, list[str]]:
-    """Float ``[H, W]`` or ``[H, W, 3]`` from 0 to 1, and what was done."""
-    notes: list[str] = []
+def _read(file: Path) -> tuple[Image.Image, list[str]]:
+    """A grey or coloured image of 8 bits, no larger than enough, and what was done."""
     try:
         with warnings.catch_warnings():
             # Pillow's own alarm of images that are too large: ours is said in full below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as opened:
+            with Image.open(file, formats=_FORMATS) as opened:
                 _check_sides(file, opened.size)
+                opened.draft("RGB", (_ENOUGH, _ENOUGH))
                 opened.load()
-                picture: Image.Image = opened
-                mode = picture.mode
-                if mode.startswith(("I", "F")):
-                    return _deep(np.asarray(picture, float), notes)
-                if "A" in picture.getbands() or "transparency" in picture.info:
-                    notes.append("Transparent places were taken as white paper.")
-                    paper = Image.new("RGBA", picture.size, "white")
-                    picture = Image.alpha_composite(paper, picture.convert("RGBA"))
-                colored = mode not in ("1", "L", "LA")
-                return np.asarray(picture.convert("RGB" if colored else "L"), float) / 255, notes
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, Image.DecompressionBombError):
-            raise ValueError(
-                f"{file.name} has far too many pixels, expected at most "
-                f"{LARGEST_IMAGE / 1e6:.0f} million: save a smaller copy"
-            ) from error
+                return _of_8_bits(ImageOps.exif_transpose(opened))
+    except Image.DecompressionBombError as error:
         raise ValueError(
-            f"{file.name} cannot be read as an image: give a {_FORMATS} file that is whole"
+            f"{file.name} has far too many pixels, expected at most {LARGEST_IMAGE / 1e6:.0f} "
+            "million: save a smaller copy"
+        ) from error
+    except _Refused:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever they stumble over
+        raise ValueError(
+            f"{file.name} cannot be read as an image: give a whole file of one of the formats "
+            f"{', '.join(_FORMATS)}"
         ) from error
 
 
-def _deep(values: np.ndarray, notes: list[str]) -> tuple[np.ndarray, list[str]]:
-    notes.append("Its 16 bits were scaled to 8.")
-    return np.clip(values / (65535 if values.max() > 255 else 255), 0, 1), notes
+class _Refused(ValueError):
+    """An image that was read and cannot be taken."""
+
+
+def _of_8_bits(opened: Image.Image) -> tuple[Image.Image, list[str]]:
+    notes: list[str] = []
+    mode = opened.mode
+    if mode.startswith(("I", "F")):
+        picture = _scaled(np.asarray(opened, np.float32), mode, notes)
+    elif opened.has_transparency_data:
+        notes.append("Transparent places were taken as white paper.")
+        clear = _smaller(opened.convert("RGBA"))
+        picture = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+    else:
+        picture = opened
+    colored = mode not in ("1", "L", "LA", "La") and not mode.startswith(("I", "F"))
+    return _smaller(picture.convert("RGB" if colored else "L")), notes
+
+
+def _scaled(values: np.ndarray, mode: str, notes: list[str]) -> Image.Image:
+    """Of more than 8 bits; of integers the whole range is black to white."""
+    if not np.isfinite(values).all():
+        raise _Refused("the image has pixels that are no numbers: save it anew")
+    low, high = float(values.min()), float(values.max())
+    if mode.startswith("F"):
+        notes.append(f"Its numbers from {low:g} to {high:g} were scaled to black to white.")
+    else:
+        notes.append("Its 16 bits were scaled to 8.")
+        low, high = 0.0, 65535.0 if high > 255 else 255.0
+    scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+    return Image.fromarray(np.round(255 * scaled).astype(np.uint8))
+
+
+def _smaller(picture: Image.Image) -> Image.Image:
+    """The same where it is not larger than enough."""
+    if max(picture.size) > _ENOUGH:
+        picture = picture.copy()
+        picture.thumbnail((_ENOUGH, _ENOUGH))
+    return picture
 
 
 def _check_sides(file: Path, size: tuple[int, int]) -> None:
     width, height = size
     if min(size) < SMALLEST:
-        raise ValueError(
+        raise _Refused(
             f"{file.name} is {width} wide and {height} high, expected at least {SMALLEST} of both: "
             "give a larger image"
         )
     if width * height > LARGEST_IMAGE:
-        raise ValueError(
+        raise _Refused(
             f"{file.name} has {width * height / 1e6:.0f} million pixels, expected at most "
             f"{LARGEST_IMAGE / 1e6:.0f} million: save a smaller copy"
         )
@@ -166,12 +205,15 @@ def _as_taken(
     if settings.dataset in _DIGITS:
         ink = values if values.ndim == 2 else values.mean(-1)
         border = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
-        if (border.mean() > 0.5) if inverted is None else inverted:
-            ink = 1 - ink
+        paper = float(np.median(border))
+        if (paper > 0.5) if inverted is None else inverted:
+            ink = paper - ink
             notes.append("Dark ink on bright paper was inverted.")
-        if not (ink > _INK).any():
+        elif inverted is None:
+            ink = ink - paper
+        if ink.max() < _FAINTEST:
             raise ValueError("the image is blank: give one with a digit in it")
-        digit = centred(ink, min(height, width))
+        digit = centred(np.clip(ink / ink.max(), 0, 1), _SIDE)
         out = np.zeros((height, width, 1))
         top, left = (height - len(digit)) // 2, (width - len(digit)) // 2
         out[top : top + len(digit), left : left + len(digit), 0] = digit

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from capsjax import inspection
 from capsjax.explorer import answers, drawings
 from capsjax.explorer.answers import Explored, Look
 from capsjax.explorer.images import sketched, uploaded
@@ -31,7 +32,8 @@ def page(explored: Explored, pairs: Explored | None) -> gr.Blocks:
         The page, not served yet.
     """
     title = f"{explored.name}: a capsule network to look into"
-    with gr.Blocks(title=title, analytics_enabled=False) as blocks:
+    # What is uploaded is looked at once, and deleted within so many seconds.
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 600)) as blocks:
         gr.Markdown(f"# {title}\nTrained on `{explored.settings.dataset}`.")
         image = gr.State(explored.test["image"][0])
         with gr.Tab("Look", id="look"):
@@ -48,7 +50,7 @@ def page(explored: Explored, pairs: Explored | None) -> gr.Blocks:
     return blocks
 
 
-def _told(handler: Callable[..., Any]) -> Callable[..., Any]:
+def _told(handler: Callable[..., Any], outputs: int = 1) -> Callable[..., Any]:
     """A ValueError becomes words on the page, in the first output; the others stay."""
 
     @wraps(handler)
@@ -56,7 +58,8 @@ def _told(handler: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return handler(*given)
         except ValueError as error:
-            return drawings.error(str(error))
+            said = drawings.error(str(error))
+            return said if outputs == 1 else [said, *[gr.skip()] * (outputs - 1)]
 
     return telling
 
@@ -65,6 +68,7 @@ def _look(blocks: gr.Blocks, explored: Explored, image: gr.State) -> None:
     names, settings = explored.class_names, explored.settings
     first = explored.look(explored.test["image"][0])
     dims = 0 if first.poses is None or explored.decoder is None else first.poses.shape[1]
+    reach = explored.reach
     looked = gr.State(first)
     with gr.Row():
         with gr.Column(min_width=300):
@@ -96,7 +100,9 @@ def _look(blocks: gr.Blocks, explored: Explored, image: gr.State) -> None:
             drawn = gr.HTML(elem_id="drawn")
             whose = gr.Radio(list(names), label="Capsule of class", elem_id="whose")
             sliders = [
-                gr.Slider(-1, 1, step=0.01, label=f"dimension {number}", elem_id=f"dim-{number}")
+                gr.Slider(
+                    -reach, reach, step=0.01, label=f"dimension {number}", elem_id=f"dim-{number}"
+                )
                 for number in range(dims)
             ]
             if not dims:
@@ -115,7 +121,7 @@ def _look(blocks: gr.Blocks, explored: Explored, image: gr.State) -> None:
             drawings.bars(look.lengths, names, "activation of each class capsule"),
             _reconstruction(explored, look),
             names[look.label],
-            *_pose(look, look.label, dims),
+            *_pose(look, look.label, dims, reach),
         ]
 
     def of_sketch(value: Any) -> Any:
@@ -132,37 +138,29 @@ def _look(blocks: gr.Blocks, explored: Explored, image: gr.State) -> None:
 
     def of_class(name: str, look: Look) -> list[Any]:
         label = names.index(name)
-        pose = _pose(look, label, dims)
+        pose = _pose(look, label, dims, reach)
         return [_of_pose(explored, label, pose), *pose]
 
     def of_sliders(name: str, *pose: float) -> str:
         return _of_pose(explored, names.index(name), pose)
-
-    def alone(value: Callable[..., Any]) -> Callable[..., Any]:
-        """An error goes to the first part alone."""
-        telling = _told(value)
-
-        def padded(*given: Any) -> Any:
-            found = telling(*given)
-            return [found, *[gr.skip()] * (len(parts) - 1)] if isinstance(found, str) else found
-
-        return padded
 
     quick: dict[str, Any] = {
         "queue": False,
         "show_progress": "hidden",
         "trigger_mode": "always_last",
     }
-    sketch.change(alone(of_sketch), sketch, parts, **quick)
-    number.input(alone(of_number), number, parts, **quick)
+    sketch.change(_told(of_sketch, len(parts)), sketch, parts, **quick)
+    number.input(_told(of_number, len(parts)), number, parts, **quick)
     another.click(lambda: random.randrange(count), None, number, queue=False).then(
-        alone(of_number), number, parts, **quick
+        _told(of_number, len(parts)), number, parts, **quick
     )
-    file.change(alone(of_file), file, parts, show_progress="minimal")
+    file.change(_told(of_file, len(parts)), file, parts, show_progress="minimal")
     if dims:
-        whose.input(of_class, [whose, looked], [drawn, *sliders], **quick)
-        gr.on([each.input for each in sliders], of_sliders, [whose, *sliders], drawn, **quick)
-    blocks.load(alone(of_number), number, parts, **quick)
+        whose.input(_told(of_class, 1 + dims), [whose, looked], [drawn, *sliders], **quick)
+        gr.on(
+            [each.input for each in sliders], _told(of_sliders), [whose, *sliders], drawn, **quick
+        )
+    blocks.load(_told(of_number, len(parts)), number, parts, **quick)
     # Or the first stroke would be lost: until the tool is chosen there is nothing to draw with.
     blocks.load(None, js=_CHOOSE_BRUSH)
 
@@ -174,10 +172,10 @@ def _reconstruction(explored: Explored, look: Look) -> str:
     return drawings.picture(look.reconstruction, f"drawn by the capsule of {name}")
 
 
-def _pose(look: Look, label: int, dims: int) -> list[float]:
+def _pose(look: Look, label: int, dims: int, reach: float) -> list[float]:
     if not dims or look.poses is None:
         return []
-    return [round(float(each), 2) for each in look.poses[label]]
+    return [round(float(each), 2) for each in np.clip(look.poses[label], -reach, reach)]
 
 
 def _of_pose(explored: Explored, label: int, pose: Sequence[float]) -> str:
@@ -217,13 +215,9 @@ def _routing(explored: Explored, image: gr.State, tab: gr.Tab) -> None:
         found = explored.iterations(given, name)
         return draw(found, name, 0), gr.Slider(value=0, maximum=max(1, len(found.coefficients)))
 
-    def told(given: np.ndarray, name: str) -> Any:
-        found = _told(anew)(given, name)
-        return (found, gr.skip()) if isinstance(found, str) else found
-
     # Each by itself: of one listener for both, a choice made while the tab opens would be lost.
     for asked in (tab.select, which.change):
-        asked(told, [image, which], [moving, still], show_progress="minimal")
+        asked(_told(anew, 2), [image, which], [moving, still], show_progress="minimal")
     still.input(
         _told(show), [image, which, still], moving, queue=False, show_progress="hidden",
         trigger_mode="always_last",
@@ -265,10 +259,10 @@ def _two(pairs: Explored, tab: gr.Tab) -> None:
             offset=(int(to_down), int(to_right)),
         )
         names = pairs.class_names
-        said = pairs.run.predict(picture[None], reconstruct=True)
-        labels = [names[n] for n in said.labels[0]]
+        look = pairs.look(picture, classes=2)
+        labels = [names[n] for n in np.argsort(-look.lengths, kind="stable")[:2]]
         true = [names[single["label"][int(n)]] for n in (one, other)]
-        drawn = [] if said.reconstructions is None else list(said.reconstructions[0])
+        drawn = [] if look.reconstruction is None else list(look.reconstruction)
         return drawings.row(
             drawings.picture(picture, f"{true[0]} and {true[1]}"),
             *[
@@ -279,7 +273,7 @@ def _two(pairs: Explored, tab: gr.Tab) -> None:
                 drawings.picture(each, f"{name} alone")
                 for each, name in zip(alone, true, strict=True)
             ],
-        ) + drawings.bars(said.activations[0], names, "activation of each class capsule")
+        ) + drawings.bars(look.lengths, names, "activation of each class capsule")
 
     inputs: list[Any] = [first, second, right, down]
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
@@ -316,7 +310,9 @@ def _move(explored: Explored, image: gr.State, tab: gr.Tab) -> None:
         given: np.ndarray, turn: float, by: float, to_right: float, to_down: float
     ) -> tuple[str, str]:
         before = explored.look(given)
-        moved = answers.moved(given, angle=turn, scale=by, right=to_right, down=to_down)
+        (moved,) = inspection.moved(
+            given[None], rotation=turn, scale=by, shift_y=to_down, shift_x=to_right
+        )
         after = explored.look(moved)
         pictures = drawings.row(
             drawings.picture(moved, "moved"), _reconstruction(explored, after)
@@ -326,18 +322,21 @@ def _move(explored: Explored, image: gr.State, tab: gr.Tab) -> None:
         name = explored.class_names[before.label]
         label = before.label
         return pictures, drawings.note(f"Pose of the capsule of {name}.") + drawings.poses(
-            before.poses[label], after.poses[label], f"pose of the capsule of {name}"
+            before.poses[label],
+            after.poses[label],
+            f"pose of the capsule of {name}",
+            reach=explored.reach,
         )
 
     sliders = [angle, scale, right, down]
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
     gr.on(
-        [each.input for each in sliders], show, [image, *sliders], [seen, now],
+        [each.input for each in sliders], _told(show, 2), [image, *sliders], [seen, now],
         trigger_mode="always_last", **quick,
     )  # fmt: skip
-    tab.select(show, [image, *sliders], [seen, now], **quick)
+    tab.select(_told(show, 2), [image, *sliders], [seen, now], **quick)
     back.click(lambda: (0, 1, 0, 0), None, sliders, **quick).then(
-        show, [image, *sliders], [seen, now], **quick
+        _told(show, 2), [image, *sliders], [seen, now], **quick
     )
 
 

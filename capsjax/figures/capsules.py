@@ -1,5 +1,6 @@
 """Pictures of what lies inside a network: maps, capsules where they look, capsules that sleep."""
 
+import itertools
 import math
 
 import numpy as np
@@ -11,6 +12,8 @@ from capsjax.figures._style import BLUE, ORANGE, RED, SKY, checked, draw_image, 
 from capsjax.figures.tables import image_grid
 
 _COLUMNS = 8
+_DASHES = ("solid", "dashed", "dashdot", "dotted")
+_WITHIN = 0.3  # pixels
 
 
 def perturbations(
@@ -108,17 +111,28 @@ def primary_capsules(
     )
     left.set_title("at each place the most active capsule", fontsize=9)
     order = np.argsort(-active, axis=None, kind="stable")[:boxes]
-    said = []
-    for color, flat in zip((ORANGE, SKY, RED, BLUE) * boxes, order, strict=False):
+    styles = zip(
+        order, itertools.cycle((ORANGE, SKY, RED, BLUE)), itertools.cycle(_DASHES), strict=False
+    )
+    for number, (flat, color, dashes) in enumerate(styles):
         row, column, kind = np.unravel_index(flat, active.shape)
         top, start, bottom, end = areas[row, column]
+        # Capsules of one place have one field: each lies a little within the one before.
+        within = 0.5 - _WITHIN * number
         right.add_patch(
             Rectangle(
-                (start - 0.5, top - 0.5), end - start, bottom - top, fill=False, ec=color, lw=2
+                (start - within, top - within),
+                end - start - 1 + 2 * within,
+                bottom - top - 1 + 2 * within,
+                fill=False,
+                ec=color,
+                lw=2,
+                ls=dashes,
+                label=f"type {kind}: {active[row, column, kind]:.2f}",
             )
         )
-        said.append(f"type {kind}: {active[row, column, kind]:.2f}")
-    right.set_title("most active: " + ", ".join(said), fontsize=8, wrap=True)
+    right.set_title("most active", fontsize=9)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 

@@ -8,7 +8,7 @@ from capsjax.inspection.attacking import attacked
 from capsjax.inspection.decoding import OFFSETS, Decode, decoder, perturbed
 from capsjax.inspection.fields import fields
 from capsjax.inspection.seeing import Seen, capsule_layers, last_routing, layers, see
-from capsjax.inspection.turning import ByAngle, by_angle, turned
+from capsjax.inspection.turning import ByAngle, by_angle, moved
 
 __all__ = [
     "OFFSETS",
@@ -22,7 +22,7 @@ __all__ = [
     "fields",
     "last_routing",
     "layers",
+    "moved",
     "perturbed",
     "see",
-    "turned",
 ]

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import Array
 
 from capsjax.analysis.attacks import bim, untargeted
+from capsjax.inspection.inputs import check_labels, checked, merged
 from capsjax.training.run import Run
 from capsjax.training.step import split
 
@@ -29,13 +29,18 @@ def attacked(run: Run, images: np.ndarray, labels: np.ndarray, *, epsilon: float
         float32 ``[N, H, W, C]`` from 0 to 1.
 
     Raises:
-        ValueError: the network was trained with a recipe, whose pixels are not from 0 to 1.
+        ValueError: images or labels that the network does not take, an epsilon that is not from 0
+            to 1, or a network trained with a recipe, whose pixels are not from 0 to 1.
 
     Source: Kurakin, Goodfellow and Bengio 2017, section 2.2.
     """
     recipe = run.settings.training.recipe
     if recipe is not None:
         raise ValueError(f"the network was trained with the recipe {recipe}: take one without")
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon is {epsilon}, expected 0 to 1, the whole range of a pixel")
+    images = checked(run, images)
+    labels = check_labels(labels, len(images), len(run.settings.class_names))
     graph, *state = split(run.model)
     return np.asarray(_attacked(graph, state, images / np.float32(255), labels, epsilon))
 
@@ -43,9 +48,7 @@ def attacked(run: Run, images: np.ndarray, labels: np.ndarray, *, epsilon: float
 @partial(jax.jit, static_argnums=0)
 def _attacked(graph: Any, state: Any, images: Array, labels: Array, epsilon: float) -> Array:
     def scores(image: Array) -> Array:
-        network: Any = nnx.merge(graph, *state, copy=True)
-        network.eval()
-        output = network(image[None])
+        output = merged(graph, state)(image[None])
         # Without logits the cross-entropy is of the capsules' lengths.
         return (output.activations if output.logits is None else output.logits)[0]
 

@@ -9,7 +9,8 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from capsjax.inspection.seeing import capsule_layers, see
+from capsjax.inspection.inputs import known_layer, merged, parts
+from capsjax.inspection.seeing import Seen, capsule_layers, see
 from capsjax.training.run import Run
 from capsjax.training.step import split
 
@@ -28,7 +29,7 @@ def decoder(network: nnx.Module) -> Decode:
 
     Returns:
         A function from poses ``[N, dim]`` and their classes ``[N]`` to images ``[N, H, W, C]`` from
-        0 to 1.
+        0 to 1; it raises ValueError for others.
 
     Raises:
         ValueError: the network has no decoder.
@@ -37,12 +38,17 @@ def decoder(network: nnx.Module) -> Decode:
     graph, *state = split(network)
 
     def decode(poses: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        count = len(poses)
-        rows = min(count, _ROWS)
-        # Parts of one length, so that one compilation serves all; the last is filled up.
-        places = [np.arange(start, start + rows) % count for start in range(0, count, rows)]
-        parts = [np.asarray(_decoded(graph, state, poses[at], labels[at])) for at in places]
-        return np.concatenate(parts)[:count]
+        poses, labels = np.asarray(poses, np.float32), np.asarray(labels)
+        if poses.ndim != 2 or len(poses) == 0 or labels.shape != (len(poses),):
+            raise ValueError(
+                f"poses are {poses.shape} and labels {labels.shape}, expected [N, dim] and [N], N "
+                "at least 1"
+            )
+        found = [
+            np.asarray(_decoded(graph, state, poses[rows], labels[rows]))
+            for rows in parts(len(poses), _ROWS)
+        ]
+        return np.concatenate(found)[: len(poses)]
 
     return decode
 
@@ -69,27 +75,27 @@ def perturbed(
         capsule below, that of the class which is the most active without a change.
 
     Raises:
-        ValueError: no decoder, no such layer or capsule, or an image of another shape.
+        ValueError: no decoder, no such layer or capsule, no offsets, or an image of another shape.
 
     Source: Sabour, Frosst and Hinton 2017, section 5.1 and figure 4 (of class capsules).
     """
     _check_decoder(run.model)
     known = capsule_layers(run)
     last = list(known)[-1]
-    layer = last if layer is None else layer
-    if layer not in known:
-        raise ValueError(f"{layer!r} is no layer of capsules, expected one of: {', '.join(known)}")
+    layer = last if layer is None else known_layer(layer, known)
+    offsets = np.asarray(offsets, np.float32)
+    if offsets.ndim != 1 or len(offsets) == 0:
+        raise ValueError(f"offsets have shape {offsets.shape}, expected [steps], at least one")
     count, dim = known[layer]
     if capsule is not None and not 0 <= capsule < count:
         raise ValueError(f"capsule is {capsule}, expected 0 to {count - 1}, those of {layer}")
     plain = see(run, image[None], [layer])
     assert plain.poses is not None
     if capsule is None:
-        active = plain.activations if layer == last else plain.layers[layer].activations
-        capsule = int(np.argmax(active))
+        capsule = int(np.argmax(_active(plain, layer, last)))
     steps = len(offsets)
     # [dim, steps, dim]: the dimension of its row has the offset of its column.
-    changes = np.asarray(offsets, np.float32)[:, None] * np.eye(dim, dtype=np.float32)[:, None]
+    changes = offsets[:, None] * np.eye(dim, dtype=np.float32)[:, None]
     changes = changes.reshape(dim * steps, dim)
     label = capsule if layer == last else int(np.argmax(plain.activations))
     if layer == last:
@@ -105,10 +111,19 @@ def perturbed(
     return drawn.reshape(dim, steps, *drawn.shape[1:])
 
 
+def _active(plain: Seen, layer: str, last: str) -> np.ndarray:
+    """How active a layer's capsules are: their lengths where they say nothing of it."""
+    if layer == last:
+        return plain.activations
+    found = plain.layers[layer]
+    if found.activations is None:
+        return np.linalg.norm(found.poses, axis=-1)
+    return np.asarray(found.activations)
+
+
 @partial(jax.jit, static_argnums=0)
 def _decoded(graph: Any, state: Any, poses: Array, labels: Array) -> Array:
-    network: Any = nnx.merge(graph, *state, copy=True)
-    network.eval()
+    network = merged(graph, state)
     mask = jax.nn.one_hot(labels, network.num_classes, dtype=np.float32)
     all_poses = mask[:, :, None] * poses.astype(np.float32)[:, None, :]
     images: Array = network.decoder(all_poses, mask)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from capsjax.inspection.inputs import known_layer
 from capsjax.inspection.seeing import capsule_layers, layer_poses
 from capsjax.training.run import Run
 from capsjax.training.step import split
@@ -33,9 +34,7 @@ def fields(run: Run, layer: str = "primary") -> np.ndarray:
     Raises:
         ValueError: no such layer, or one whose capsules have no places.
     """
-    known = capsule_layers(run)
-    if layer not in known:
-        raise ValueError(f"{layer!r} is no layer of capsules, expected one of: {', '.join(known)}")
+    known_layer(layer, capsule_layers(run))
     graph, *state = split(run.model)
     noise = jax.random.uniform(jax.random.key(0), (_IMAGES, *run.settings.image_shape))
     shape = jax.eval_shape(partial(layer_poses, graph, layer), state, noise).shape

@@ -10,14 +10,16 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from capsjax.data import augment, recipes
+from capsjax.inspection.inputs import capsules_in, checked, known_layer, merged, parts, with_poses
 from capsjax.models import calls
 from capsjax.models.calls import Around
+from capsjax.training.evaluation import prepare_with
 from capsjax.training.run import Run
 from capsjax.training.step import split
 from capsjax.types import Capsules, Routed, Trace
 
-_ROWS = 100
+# How deep layers lie in layers: a network's head may hold the capsules.
+_DEPTH = 3
 
 
 class Seen(NamedTuple):
@@ -26,13 +28,13 @@ class Seen(NamedTuple):
     Attributes:
         activations: ``[N, classes]``.
         poses: ``[N, classes, dim]``; None in a network without capsules.
-        reconstructions: ``[N, H, W, C]`` from 0 to 1, of the most active class; None without a
-            decoder.
+        reconstructions: ``[N, H, W, C]`` from 0 to 1, of the most active class, or
+            ``[N, k, H, W, C]`` of several; None without a decoder.
         coefficients: of each routed layer ``[N, *windows, parents, children]``.
         traces: of each routed layer, images first; None where they were not asked for, or where a
             routing has no iterations.
-        layers: what was asked for, by its path: an array, or ``Capsules`` or ``Routed``, of arrays
-            ``[N, ...]``.
+        layers: what was asked for, by its path: ``Capsules`` or ``Routed`` of a layer of capsules,
+            else what it gives, of arrays ``[N, ...]``.
     """
 
     activations: np.ndarray
@@ -49,6 +51,7 @@ def see(
     paths: Sequence[str] = (),
     *,
     trace: bool = False,
+    classes: int = 1,
     moves: Mapping[str, np.ndarray] | None = None,
 ) -> Seen:
     """Show a network images, and look into it.
@@ -58,6 +61,7 @@ def see(
         images: uint8 ``[N, H, W, C]``.
         paths: of layers whose outputs are kept, out of ``layers``.
         trace: keep every iteration of every routing.
+        classes: reconstruct so many of the most active ones.
         moves: by a path out of ``capsule_layers``, what is added to the poses of that layer before
             they go on, float ``[N, capsules, dim]``. The capsules' activations stay.
 
@@ -65,24 +69,36 @@ def see(
         What the network says, and what it was made of.
 
     Raises:
-        ValueError: images of another shape, a path that there is not, or moves of another shape.
+        ValueError: images of another shape, a path that there is not, more classes than there are,
+            or moves of another shape.
     """
-    images = _checked(run, images)
-    known = layers(run)
+    images = checked(run, images)
+    capsules = capsule_layers(run) if paths or moves else {}
+    known = list(dict.fromkeys([*layers(run), *capsules]))
     for path in paths:
         if path not in known:
             raise ValueError(f"unknown layer {path!r}, expected one of: {', '.join(known)}")
     moves = {name: np.asarray(move, np.float32) for name, move in (moves or {}).items()}
-    if moves:
-        _check_moves(moves, capsule_layers(run), len(images))
+    _check_moves(moves, capsules, len(images))
     graph, *state = split(run.model)
     recipe = run.settings.training.recipe
     with jax.default_matmul_precision(run.settings.training.precision):
-        parts = [
-            jax.device_get(_seen(graph, recipe, tuple(paths), trace, state, *rows))
-            for rows in _in_parts(images, moves)
+        found = [
+            jax.device_get(
+                _seen(
+                    graph,
+                    recipe,
+                    tuple(paths),
+                    trace,
+                    classes,
+                    state,
+                    images[rows],
+                    {name: move[rows] for name, move in moves.items()},
+                )
+            )
+            for rows in parts(len(images))
         ]
-    joined = jax.tree.map(lambda *each: np.concatenate(each)[: len(images)], *parts)
+    joined = jax.tree.map(lambda *each: np.concatenate(each)[: len(images)], *found)
     return Seen(*joined)
 
 
@@ -94,23 +110,23 @@ def last_routing(run: Run, image: np.ndarray) -> tuple[Routed, Capsules]:
         image: uint8 ``[H, W, C]``.
 
     Returns:
-        What was routed, and the capsules that voted, ``[children, dim]``; of one example, without
-        a batch axis.
+        What was routed, and the capsules that voted, ``[children, dim]`` (activations are None
+        where they have none); of one example, without a batch axis.
 
     Raises:
         ValueError: an image of another shape, or a network that routes nothing.
     """
-    images = _checked(run, image[None])
-    below = list(capsule_layers(run))[-2:-1]
-    if not below:
-        raise ValueError("the network routes nothing: take one with capsules")
+    images = checked(run, image[None])
     graph, *state = split(run.model)
     recipe = run.settings.training.recipe
     with jax.default_matmul_precision(run.settings.training.precision):
-        routed, poses, activations = jax.device_get(
-            _last_routing(graph, recipe, below[0], state, images)
-        )
-    return routed, Capsules(poses.reshape(-1, poses.shape[-1]), activations.ravel())
+        found = jax.device_get(_last_routing(graph, recipe, state, images))
+    if found is None:
+        raise ValueError("the network routes nothing: take one with capsules")
+    routed, poses, activations = found
+    if activations is not None:
+        activations = activations.ravel()
+    return routed, Capsules(poses.reshape(-1, poses.shape[-1]), activations)
 
 
 def layers(run: Run) -> list[str]:
@@ -128,20 +144,25 @@ def layers(run: Run) -> list[str]:
 def capsule_layers(run: Run) -> dict[str, tuple[int, int]]:
     """The layers whose outputs are capsules, in the order of their calls.
 
+    Of layers within such a layer there is no mention.
+
     Args:
         run: the network.
 
     Returns:
         How many capsules each gives, in all places, and of what dimension.
     """
-    found: dict[str, tuple[int, int]] = {}
+    found: list[tuple[str, tuple[int, int]]] = []
 
     def noting(path: str) -> Around:
-        def around(call: Callable[[], Any]) -> Any:
+        def around(call: Callable[[], Any], *_: Any) -> Any:
+            before = len(found)
             output = call()
-            poses = getattr(output, "poses", None)
-            if poses is not None:
-                found[path] = (int(np.prod(poses.shape[1:-1])), int(poses.shape[-1]))
+            capsules = capsules_in(output)
+            if capsules is not None:
+                shape = capsules.poses.shape
+                del found[before:]
+                found.append((path, (int(np.prod(shape[1:-1])), int(shape[-1]))))
             return output
 
         return around
@@ -149,21 +170,22 @@ def capsule_layers(run: Run) -> dict[str, tuple[int, int]]:
     graph, *state = split(run.model)
 
     def forward(state: Any, images: Array) -> Any:
-        network = _merged(graph, state)
+        network = merged(graph, state)
         with calls.wrapped([(each, noting(name)) for name, each in _named(network)]):
             return network(images).activations
 
     images = jax.ShapeDtypeStruct((1, *run.settings.image_shape), jnp.float32)
     jax.eval_shape(forward, state, images)
-    return found
+    return dict(found)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _seen(
     graph: Any,
     recipe: str | None,
     paths: tuple[str, ...],
     trace: bool,
+    classes: int,
     state: Any,
     images: Array,
     moves: dict[str, Array],
@@ -171,20 +193,21 @@ def _seen(
     kept: dict[str, Any] = {}
 
     def around(path: str) -> Around:
-        def look(call: Callable[[], Any]) -> Any:
+        def look(call: Callable[[], Any], *_: Any) -> Any:
             output = call()
             if path in moves:
-                poses = output.poses
-                output = output._replace(poses=poses + moves[path].reshape(poses.shape))
+                output = with_poses(output, lambda poses: poses + moves[path].reshape(poses.shape))
             if path in paths:
-                kept[path] = output
+                capsules = capsules_in(output)
+                kept[path] = output if capsules is None else capsules
             return output
 
         return look
 
-    network = _merged(graph, state)
+    network = merged(graph, state)
     with calls.wrapped([(each, around(name)) for name, each in _named(network)]):
-        output = network(jax.vmap(prepare_with(recipe))(images), trace=trace)
+        options = {"longest": classes} if classes > 1 else {}
+        output = network(jax.vmap(prepare_with(recipe))(images), trace=trace, **options)
     return (
         output.activations,
         output.poses,
@@ -195,19 +218,25 @@ def _seen(
     )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _last_routing(graph: Any, recipe: str | None, below: str, state: Any, images: Array) -> Any:
-    kept: list[Any] = []
+@partial(jax.jit, static_argnums=(0, 1))
+def _last_routing(graph: Any, recipe: str | None, state: Any, images: Array) -> Any:
+    voted: list[Any] = []
 
-    def look(call: Callable[[], Any]) -> Any:
-        kept.append(call())
-        return kept[-1]
+    def look(call: Callable[[], Any], *given: Any) -> Any:
+        output = call()
+        if isinstance(capsules_in(output), Routed) and capsules_in(given) is not None:
+            voted.append(capsules_in(given))
+        return output
 
-    network = _merged(graph, state)
-    with calls.wrapped([(each, look) for name, each in _named(network) if name == below]):
+    network = merged(graph, state)
+    with calls.wrapped([(each, look) for _, each in _named(network)]):
         output = network(jax.vmap(prepare_with(recipe))(images), trace=True)
+    if not output.routed:
+        return None
     one = jax.tree.map(lambda array: array[0], output.routed[-1])
-    return one, kept[0].poses[0], kept[0].activations[0]
+    # The last call of all is that of the class capsules' layer.
+    poses, activations = voted[-1]
+    return one, poses[0], None if activations is None else activations[0]
 
 
 def layer_poses(graph: Any, layer: str, state: Any, images: Array) -> Array:
@@ -218,69 +247,35 @@ def layer_poses(graph: Any, layer: str, state: Any, images: Array) -> Array:
         layer: a path out of ``capsule_layers``.
         state: the parameters and the rest.
         images: float ``[batch, H, W, C]``.
+
+    Returns:
+        ``[batch, *places, capsules, dim]``, of the layer's last call.
     """
     kept: list[Array] = []
 
-    def look(call: Callable[[], Any]) -> Any:
+    def look(call: Callable[[], Any], *_: Any) -> Any:
         output = call()
-        kept.append(output.poses)
+        kept.append(capsules_in(output).poses)
         return output
 
-    network = _merged(graph, state)
+    network = merged(graph, state)
     with calls.wrapped([(each, look) for name, each in _named(network) if name == layer]):
         network(images)
-    return kept[0]
-
-
-def prepare_with(recipe: str | None) -> Callable[[Array], Array]:
-    """From a uint8 image to what a network trained with this recipe is shown in testing."""
-    return augment.to_unit_interval if recipe is None else recipes.find(recipe).test
-
-
-def _merged(graph: Any, state: Any) -> Any:
-    network: Any = nnx.merge(graph, *state, copy=True)
-    network.eval()
-    return network
+    return kept[-1]
 
 
 def _named(network: nnx.Module) -> list[tuple[str, nnx.Module]]:
-    return [(_dotted(path), layer) for path, layer in calls.layers(network, 1)]
+    return [(_dotted(path), layer) for path, layer in calls.layers(network, _DEPTH)]
 
 
 def _dotted(path: Sequence[Any]) -> str:
     return ".".join(map(str, path))
 
 
-def _in_parts(
-    images: np.ndarray, moves: Mapping[str, np.ndarray]
-) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Parts of one length, so that one compilation serves all; the last is filled up."""
-    count = len(images)
-    rows = min(count, _ROWS)
-    places = [np.arange(start, start + rows) % count for start in range(0, count, rows)]
-    return [(images[at], {name: move[at] for name, move in moves.items()}) for at in places]
-
-
-def _checked(run: Run, images: np.ndarray) -> np.ndarray:
-    images = np.asarray(images)
-    wanted = run.settings.shape_of_data
-    if images.dtype != np.uint8 or images.shape[1:] != wanted or len(images) == 0:
-        sides = ", ".join(map(str, wanted))
-        raise ValueError(
-            f"images are {images.dtype} {images.shape}, expected uint8 [N, {sides}] from 0 to 255, "
-            "N at least 1"
-        )
-    return images
-
-
 def _check_moves(
     moves: Mapping[str, np.ndarray], known: Mapping[str, tuple[int, int]], count: int
 ) -> None:
     for path, move in moves.items():
-        if path not in known:
-            raise ValueError(
-                f"{path!r} is no layer of capsules, expected one of: {', '.join(known)}"
-            )
-        wanted = (count, *known[path])
+        wanted = (count, *known[known_layer(path, known)])
         if move.shape != wanted:
             raise ValueError(f"moves of {path} have shape {move.shape}, expected {wanted}")

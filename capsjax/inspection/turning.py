@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from capsjax.data import warp
+from capsjax.inspection.inputs import check_labels, checked
 from capsjax.inspection.seeing import see
 from capsjax.training.run import Run
 
@@ -28,24 +29,44 @@ class ByAngle(NamedTuple):
     poses: np.ndarray | None
 
 
-def turned(images: np.ndarray, degrees: float) -> np.ndarray:
-    """Images turned about their centres; what comes in from outside is black.
+def moved(
+    images: np.ndarray,
+    *,
+    rotation: float = 0,
+    scale: float = 1,
+    shift_y: float = 0,
+    shift_x: float = 0,
+) -> np.ndarray:
+    """Images turned, scaled and shifted about their centres; what comes in from outside is black.
 
     Args:
         images: uint8 ``[N, H, W, C]``.
-        degrees: counter-clockwise.
+        rotation: degrees counter-clockwise.
+        scale: 2 is twice as large.
+        shift_y: pixels down.
+        shift_x: pixels to the right.
 
     Returns:
         uint8 ``[N, H, W, C]``.
+
+    Raises:
+        ValueError: images of another dtype or rank.
     """
-    return np.asarray(_turned(jnp.asarray(images), degrees))
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"images are {images.dtype} {images.shape}, expected uint8 [N, H, W, C]")
+    return np.asarray(_moved(images, rotation, scale, shift_y, shift_x))
 
 
 @jax.jit
-def _turned(images: jax.Array, degrees: float) -> jax.Array:
-    matrix = warp.affine_matrix(rotation=degrees)
-    moved = jax.vmap(lambda image: warp.affine(image.astype(jnp.float32), matrix))(images)
-    return jnp.round(moved).astype(jnp.uint8)
+def _moved(
+    images: jax.Array, rotation: float, scale: float, shift_y: float, shift_x: float
+) -> jax.Array:
+    matrix = warp.affine_matrix(
+        rotation=rotation, scale_y=scale, scale_x=scale, shift_y=shift_y, shift_x=shift_x
+    )
+    found = jax.vmap(lambda image: warp.affine(image.astype(jnp.float32), matrix))(images)
+    return jnp.round(found).astype(jnp.uint8)
 
 
 def by_angle(
@@ -63,17 +84,14 @@ def by_angle(
         Confidence and correctness at every angle, and the poses.
 
     Raises:
-        ValueError: no angle, labels of another shape, or images that the network cannot take.
+        ValueError: no angle, or images or labels that the network cannot take.
     """
     degrees = np.asarray(angles, float)
     if degrees.ndim != 1 or len(degrees) == 0:
         raise ValueError(f"angles have shape {degrees.shape}, expected [angles], at least one")
-    labels = np.asarray(labels)
-    if labels.shape != (len(images),):
-        raise ValueError(
-            f"labels have shape {labels.shape}, expected [{len(images)}]: one an image"
-        )
-    seen = [see(run, turned(images, float(each))) for each in degrees]
+    images = checked(run, images)
+    labels = check_labels(labels, len(images), len(run.settings.class_names))
+    seen = [see(run, moved(images, rotation=float(each))) for each in degrees]
     rows = np.arange(len(labels))
     poses = [each.poses[rows, labels] for each in seen if each.poses is not None]
     return ByAngle(

@@ -4,13 +4,18 @@
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flax import nnx
 
-# What is done in place of a layer's call, which is given as a function of no arguments.
-Around = Callable[[Callable[[], Any]], Any]
+# What is done in place of a layer's call, which is given as a function of no arguments, and with it
+# the positional arguments that the layer was called with.
+Around = Callable[..., Any]
+
+# Classes' calls are replaced while one is watched: in one thread at a time.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def layers(
@@ -45,23 +50,28 @@ def layers(
 def wrapped(arounds: Sequence[tuple[nnx.Module, Around]]) -> Iterator[None]:
     """Within it, each of these layers' calls is what its function makes of it.
 
+    Other threads that ask for the same wait; calls that they make of layers of these classes
+    without asking go on as ever.
+
     Args:
-        arounds: layers, and what is done in place of their calls.
+        arounds: layers, and what is done in place of their calls: a function of the call (without
+            arguments) and of the positional arguments that the layer was given.
     """
     by_id: dict[int, Around] = {id(layer): around for layer, around in arounds}
     kinds: set[Any] = {type(layer) for layer, _ in arounds}
-    own = {kind: vars(kind).get("__call__") for kind in kinds}
-    wrapping = {kind: _wrapping(kind.__call__, by_id) for kind in kinds}
-    try:
-        for kind, call in wrapping.items():
-            kind.__call__ = call
-        yield
-    finally:
-        for kind, call in own.items():
-            if call is None:  # it inherits one
-                del kind.__call__
-            else:
+    with _ONE_AT_A_TIME:
+        own = {kind: vars(kind).get("__call__") for kind in kinds}
+        wrapping = {kind: _wrapping(kind.__call__, by_id) for kind in kinds}
+        try:
+            for kind, call in wrapping.items():
                 kind.__call__ = call
+            yield
+        finally:
+            for kind, call in own.items():
+                if call is None:  # it inherits one
+                    del kind.__call__
+                else:
+                    kind.__call__ = call
 
 
 def _wrapping(call: Callable[..., Any], arounds: Mapping[int, Around]) -> Callable[..., Any]:
@@ -69,6 +79,6 @@ def _wrapping(call: Callable[..., Any], arounds: Mapping[int, Around]) -> Callab
         around = arounds.get(id(self))
         if around is None:
             return call(self, *args, **options)
-        return around(lambda: call(self, *args, **options))
+        return around(lambda: call(self, *args, **options), *args)
 
     return wrapped_call

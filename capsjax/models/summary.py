@@ -104,7 +104,7 @@ def summary(network: nnx.Module, *, depth: int = 1) -> list[Row]:
 def _watching(number: int, shapes: dict[int, tuple[int, ...]]) -> Around:
     """Notes the shape of what a layer's call gives, and marks what it traces."""
 
-    def watched(call: Callable[[], Any]) -> Any:
+    def watched(call: Callable[[], Any], *_: Any) -> Any:
         with jax.named_scope(f"layer<{number}>"):
             output = call()
         shapes[number] = _main_shape(output)

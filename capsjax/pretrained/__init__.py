@@ -25,6 +25,7 @@ __all__ = [
     "find",
     "here",
     "load",
+    "name_of",
     "names",
 ]
 
@@ -131,6 +132,23 @@ def find(where: str | Path) -> Opened:
         )
     with _file(where) as inside:
         return _open(inside)
+
+
+def name_of(where: str | Path) -> str:
+    """What a trained network is called, by whatever ``find`` finds it.
+
+    Args:
+        where: as for ``find``.
+
+    Returns:
+        The folder's own name, the file's without its ending, or the name that was given.
+
+    Example:
+        >>> name_of("runs/rate_0.01.safetensors"), name_of("efficient_capsnet_mnist")
+        ('rate_0.01', 'efficient_capsnet_mnist')
+    """
+    path = Path(where)
+    return path.resolve().name if path.is_dir() else path.name.removesuffix(_ENDING)
 
 
 def _open(path: Path) -> Opened:

@@ -146,7 +146,7 @@ def _make_forward(
     devices share evenly.
     """
     graph, params, rest = split(network)
-    prepare = augment.to_unit_interval if recipe is None else recipes.find(recipe).test
+    prepare = prepare_with(recipe)
     rows = BATCH_SIZE
     if mesh is not None:
         params, rest = parallel.replicate((params, rest), mesh)
@@ -164,6 +164,21 @@ def _make_forward(
         )
 
     return forward
+
+
+def prepare_with(recipe: str | None) -> Callable[[Array], Array]:
+    """What a network that was trained with a recipe, or without, is shown of an image in testing.
+
+    Args:
+        recipe: its name; None is none.
+
+    Returns:
+        From a uint8 image ``[H, W, C]`` to a float one.
+
+    Raises:
+        ValueError: no such recipe.
+    """
+    return augment.to_unit_interval if recipe is None else recipes.find(recipe).test
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

@@ -62,14 +62,6 @@ def test_a_cnn_has_neither_routing_nor_decoder():
         cnn.draw(np.zeros(16), 0)
 
 
-def test_images_move_as_asked(explored):
-    image = explored.test["image"][0]
-    np.testing.assert_array_equal(answers.moved(image), image)
-    down = answers.moved(image, down=2, right=-1)
-    np.testing.assert_array_equal(down[2:, :-1], image[:-2, 1:])
-    np.testing.assert_array_equal(answers.moved(image, angle=90), np.rot90(image))
-
-
 def test_two_digits_lie_as_in_multi_mnist(explored):
     first, second = explored.test["image"][:2]
     both, one, other = answers.overlapped(first, second, pad=4, offset=(2, -3))

@@ -41,14 +41,33 @@ def test_lines_move_over_the_iterations_or_rest_at_one():
     shares = np.array([[[0.5, 0.5], [0.5, 0.0]], [[1.0, 0.25], [0.0, 0.0]]])
     lengths = np.array([[0.5, 0.5], [1.0, 0.0]])
     moving = drawings.flow(shares, lengths, ["face", "house"], "routing")
+    moving, resting = moving.split('<div class="caps-resting">')
     assert moving.count("<line") == 3  # what is never seen is left out
     assert 'values="0.50;1.00;1.00"' in moving
     assert 'values="0.50;0.25;0.25"' in moving
-    assert "face 1.00" in moving
+    assert "iteration 2 of 2" in moving
+    assert 'values="1;0"' in moving
+    assert "face 1.00" in resting
+    assert "<animate" not in resting
     still = drawings.flow(shares, lengths, ["face", "house"], "routing", iteration=1)
     assert "<animate" not in still
     assert "face 0.50" in still
     assert still.count('stroke-opacity="0.50"') == 3
+
+
+def test_bars_of_poses_end_at_their_reach():
+    html = drawings.poses(np.array([2.0]), np.array([-4.0]), "pose", reach=4)
+    assert re.findall(r"left:([\d.]+)%;width:([\d.]+)%", html) == [
+        ("0.0", "50.0"),
+        ("50.0", "25.0"),
+    ]
+
+
+def test_long_names_are_cut():
+    shares = np.ones((1, 2, 1))
+    html = drawings.flow(shares, np.ones((1, 2)), ["automobile", "cat"], "routing")
+    assert "automobi… 1.00" in html
+    assert "cat 1.00" in html
 
 
 def test_an_error_is_read_out_and_never_markup():

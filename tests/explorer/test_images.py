@@ -88,7 +88,7 @@ def test_strokes_are_ink_whatever_their_colour():
 def test_what_is_no_usable_image_is_named(tmp_path, monkeypatch):
     text = tmp_path / "note.png"
     text.write_text("no image")
-    with pytest.raises(ValueError, match=r"note\.png cannot be read as an image: give a PNG"):
+    with pytest.raises(ValueError, match=r"note\.png cannot be read as an image: give .* PNG"):
         uploaded(text, MNIST)
     whole = saved(tmp_path, stroke()).read_bytes()
     cut = tmp_path / "cut.png"
@@ -115,3 +115,62 @@ def test_a_bomb_is_refused_before_it_unfolds(tmp_path):
     bomb.write_bytes(file.getvalue())
     with pytest.raises(ValueError, match="pixels, expected at most 40 million"):
         uploaded(bomb, MNIST)
+
+
+def test_other_formats_are_not_even_tried(tmp_path):
+    # Pillow would start another program for it.
+    script = tmp_path / "digit.png"
+    script.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\nshowpage\n")
+    with pytest.raises(ValueError, match=r"digit\.png cannot be read as an image"):
+        uploaded(script, MNIST)
+
+
+def test_a_large_photograph_is_made_smaller_before_it_is_looked_at(tmp_path):
+    wide = np.full((3000, 4000, 3), 255, np.uint8)
+    wide[600:2400, 1900:2100] = 0
+    picture, _ = images._read(saved(tmp_path, wide))
+    assert max(picture.size) == 1024
+    found = uploaded(saved(tmp_path, wide), MNIST).image
+    np.testing.assert_array_equal(np.flatnonzero(found.any((1, 2)))[[0, -1]], [4, 23])
+
+
+def test_grey_paper_is_paper_and_pale_ink_is_ink(tmp_path):
+    plain = uploaded(saved(tmp_path, 255 - stroke(), "plain.png"), MNIST)
+    photograph = np.where(stroke() > 0, 70, 180).astype(np.uint8)
+    found = uploaded(saved(tmp_path, photograph, "photograph.png"), MNIST)
+    np.testing.assert_array_equal(found.image, plain.image)
+
+
+def test_a_photograph_is_turned_as_its_camera_was(tmp_path):
+    lying = Image.fromarray(255 - stroke().T[::-1])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter: to be seen turned clockwise
+    lying.save(tmp_path / "lying.png", exif=exif)
+    upright = uploaded(saved(tmp_path, 255 - stroke(), "upright.png"), MNIST)
+    found = uploaded(tmp_path / "lying.png", MNIST).image
+    np.testing.assert_allclose(found.astype(int), upright.image, atol=90)
+    assert np.ptp(np.flatnonzero(found.any((1, 2)))) == 19
+
+
+def test_digits_in_larger_frames_keep_mnist_s_size(tmp_path):
+    frame = SimpleNamespace(dataset="multi_mnist", shape_of_data=(36, 36, 1))
+    small, large = (uploaded(saved(tmp_path, stroke()), each).image for each in (MNIST, frame))
+    np.testing.assert_array_equal(large[4:-4, 4:-4], small)
+    assert large.sum() == small.sum()
+
+
+def test_numbers_of_any_range_are_scaled_or_refused(tmp_path):
+    path = tmp_path / "real.tiff"
+    Image.fromarray((stroke() / 255).astype(np.float32)).save(path)
+    found = uploaded(path, MNIST)
+    plain = uploaded(saved(tmp_path, stroke()), MNIST)
+    np.testing.assert_array_equal(found.image, plain.image)
+    assert "from 0 to 1 were scaled" in found.notes[0]
+    Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(path)
+    with pytest.raises(ValueError, match="pixels that are no numbers"):
+        uploaded(path, MNIST)
+
+
+def test_a_drawing_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="expected at most 1024 a side"):
+        sketched([np.zeros((2000, 10, 4), np.uint8)], MNIST)

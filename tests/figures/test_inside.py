@@ -83,7 +83,17 @@ def test_primary_capsules_lie_in_the_middle_of_their_fields():
     assert dots.get_sizes().tolist() == pytest.approx([4 + 99, 4 + 33])
     (box,) = right.patches
     assert (box.get_xy(), box.get_width(), box.get_height()) == ((-0.5, -0.5), 5, 5)
-    assert "type 1: 0.90" in right.get_title()
+    assert box.get_label() == "type 1: 0.90"
+
+
+def test_boxes_of_one_place_lie_within_each_other():
+    image, fields = np.zeros((9, 9, 1), np.uint8), np.array([[[0, 0, 5, 5]]])
+    figure = figures.primary_capsules(image, fields, np.array([[[0.1, 0.9]]]), boxes=2)
+    first, second = figure.axes[1].patches
+    assert second.get_x() > first.get_x()
+    assert second.get_width() < first.get_width()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["type 1: 0.90", "type 0: 0.10"]
 
 
 def test_dead_capsules_are_counted_and_drawn_apart():

@@ -1,13 +1,18 @@
 """Looking into a network changes nothing, and what is changed goes where it should."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from capsjax import data, inspection, load_pretrained
-from capsjax.inspection import by_angle, capsule_layers, fields, perturbed, see, turned
+from capsjax.cli import pictures
+from capsjax.inspection import by_angle, capsule_layers, fields, moved, perturbed, see
 from capsjax.models import baselines, capsnet, efficient_capsnet
 from capsjax.training import Config, run
+from tests.models.test_all_models import NARROW as NARROW_OF_ALL
 from tests.training.small import NARROW, digits
 
 BASELINE = baselines.Config(
@@ -127,8 +132,12 @@ def test_fields_are_those_of_the_convolutions(narrow):
 
 
 def test_images_turn_counter_clockwise_about_their_centre(images):
-    assert turned(images, 0).tolist() == images.tolist()
-    np.testing.assert_array_equal(turned(images, 90), np.rot90(images, axes=(1, 2)))
+    assert moved(images).tolist() == images.tolist()
+    np.testing.assert_array_equal(moved(images, rotation=90), np.rot90(images, axes=(1, 2)))
+    down = moved(images, shift_y=2, shift_x=-1)
+    np.testing.assert_array_equal(down[:, 2:, :-1], images[:, :-2, 1:])
+    with pytest.raises(ValueError, match=r"images are float64 \(28, 28\), expected uint8"):
+        moved(np.zeros((28, 28)))
 
 
 def test_a_network_is_asked_at_every_angle(narrow, images):
@@ -138,7 +147,7 @@ def test_a_network_is_asked_at_every_angle(narrow, images):
     straight = see(narrow, images)
     np.testing.assert_allclose(found.confidence[0], straight.activations[[0, 1, 2], labels])
     np.testing.assert_allclose(found.poses[0], straight.poses[[0, 1, 2], labels])
-    leaning = see(narrow, turned(images, 45))
+    leaning = see(narrow, moved(images, rotation=45))
     np.testing.assert_array_equal(found.right[1], leaning.activations.argmax(1) == labels)
     assert by_angle(made("efficient_cnn", BASELINE), images, labels, [0]).poses is None
 
@@ -175,7 +184,7 @@ def test_an_attack_keeps_within_its_ball_and_misleads():
         (lambda n, i: perturbed(n, i[0], capsule=10), "capsule is 10, expected 0 to 9"),
         (lambda n, i: perturbed(n, i[0], layer="decoder"), "'decoder' is no layer of capsules"),
         (lambda n, i: fields(n, "classes"), "the capsules of classes have no rows and columns"),
-        (lambda n, i: by_angle(n, i, np.zeros(2, int), [0]), r"labels have shape \(2,\)"),
+        (lambda n, i: by_angle(n, i, np.zeros(2, int), [0]), r"labels are int64 \(2,\)"),
         (lambda n, i: by_angle(n, i, np.zeros(3, int), []), "at least one"),
         (
             lambda n, i: perturbed(made("efficient_cnn", BASELINE), i[0]),
@@ -186,3 +195,85 @@ def test_an_attack_keeps_within_its_ball_and_misleads():
 def test_what_cannot_be_looked_at_is_refused(narrow, images, call, message):
     with pytest.raises(ValueError, match=message):
         call(narrow, images)
+
+
+def drawn_from(tmp_path, name):
+    """A narrow network of any kind, of images of noise."""
+    config, shape = NARROW_OF_ALL[name]
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, *shape)).astype(np.uint8)
+    np.savez(tmp_path / "noise.npz", image=images, label=np.arange(20) % 3)
+    dataset = data.find(str(tmp_path / "noise.npz"))
+    settings = run.settings_for(
+        dataset, name=dataset.name, model=name, model_config=config, training=Config()
+    )
+    network = settings.create()
+    network.eval()
+    return run.Run(network, settings), images
+
+
+# Their capsules come with other things, from within a head, or do not say how active they are.
+@pytest.mark.parametrize(
+    "name", ["deepcaps", "self_routing_resnet", "inverted_attention_resnet", "matrix_capsules"]
+)
+def test_what_voted_for_the_class_capsules_is_found_in_every_network(tmp_path, name):
+    network, images = drawn_from(tmp_path, name)
+    routed, children = inspection.last_routing(network, images[0])
+    assert routed.votes.shape[-1] % len(children.poses) == 0  # class capsules at several places
+    output = network.model(jnp.asarray(images[:1]) / 255)
+    np.testing.assert_allclose(routed.poses, output.routed[-1].poses[0], atol=1e-5)
+    known = capsule_layers(network)
+    assert known
+    last = list(known)[-1]
+    seen = see(network, images[:1], list(known))
+    np.testing.assert_allclose(seen.layers[last].poses, output.routed[-1].poses, atol=1e-5)
+    for path, (count, dim) in known.items():
+        assert seen.layers[path].poses[0].size == count * dim
+
+
+@pytest.mark.parametrize("name", ["deepcaps", "inverted_attention_resnet"])
+def test_every_network_has_its_pictures_or_a_reason(tmp_path, name, monkeypatch):
+    network, images = drawn_from(tmp_path, name)
+    arrays = {"image": images, "label": np.arange(20) % 3}
+    subject = pictures.Subject(name, network, arrays, network.evaluate(arrays), ())
+    inside = ("coefficients", "flow", "primary_capsules", "dead_capsules", "perturbations")
+    chosen = {each: pictures.PICTURES[each] for each in inside}
+    monkeypatch.setattr(pictures, "PICTURES", chosen)
+    found = dict(pictures.drawn(subject))
+    reasons = {each: str(it) for each, it in found.items() if isinstance(it, pictures.Without)}
+    assert all(reasons.values())
+    assert isinstance(found["coefficients"], Figure)
+    assert isinstance(found["flow"], Figure)
+
+
+def test_two_threads_look_at_once(narrow, images):
+    said = capsule_layers(narrow)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: capsule_layers(narrow), range(8)))
+    assert found == [said] * 8
+    assert type(narrow.model.primary).__call__.__name__ == "__call__"
+
+
+def test_inputs_that_do_not_fit_are_refused(narrow, images):
+    labels = np.zeros(3, int)
+    with pytest.raises(ValueError, match="labels are from 0 to 10, expected 0 to 9"):
+        by_angle(narrow, images, np.array([0, 1, 10]), [0])
+    with pytest.raises(ValueError, match=r"labels are float64 \(3,\), expected integers \[3\]"):
+        inspection.attacked(narrow, images, np.zeros(3), epsilon=0.1)
+    with pytest.raises(ValueError, match="epsilon is 2, expected 0 to 1"):
+        inspection.attacked(narrow, images, labels, epsilon=2)
+    with pytest.raises(ValueError, match=r"images are float64 .* expected uint8 \[N, 28, 28, 1\]"):
+        inspection.attacked(narrow, images / 255, labels, epsilon=0.1)
+    with pytest.raises(ValueError, match=r"poses are \(0, 16\) and labels \(0,\), expected"):
+        inspection.decoder(narrow.model)(np.zeros((0, 16)), np.zeros(0, int))
+    with pytest.raises(ValueError, match=r"offsets have shape \(0,\), expected \[steps\]"):
+        perturbed(narrow, images[0], offsets=np.zeros(0))
+    with pytest.raises(ValueError, match="unknown layer 'nowhere', expected one of: "):
+        see(narrow, images, ["nowhere"])
+
+
+def test_several_classes_are_reconstructed_each_by_itself(narrow, images):
+    both = see(narrow, images, classes=2)
+    assert both.reconstructions.shape == (3, 2, 28, 28, 1)
+    one = see(narrow, images)
+    np.testing.assert_allclose(both.reconstructions[:, 0], one.reconstructions, atol=1e-5)

@@ -1,10 +1,12 @@
 """``capsjax figures`` draws what a network has, and says why where it has not."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from capsjax import data, pretrained
 from capsjax.cli import pictures
@@ -16,10 +18,10 @@ WITHOUT = {"separated": "images do not show two classes"}
 
 
 def test_every_picture_of_a_run_is_drawn(finished: Finished, command: Any, tmp_path: Path) -> None:
+    other = shutil.copytree(finished.workdir, tmp_path / "other" / finished.workdir.name)
     said = command(
-        "figures", finished.workdir, "--folder", tmp_path / "out", "--beside", finished.workdir,
-        "--json",
-    )  # fmt: skip
+        "figures", finished.workdir, "--folder", tmp_path / "out", "--beside", other, "--json"
+    )
     assert (said.status, said.err) == (0, "")
     found = json.loads(said.out)
     assert found["without"] == WITHOUT
@@ -38,6 +40,23 @@ def test_every_picture_of_a_run_is_drawn(finished: Finished, command: Any, tmp_p
     for path in map(Path, found["pictures"].values()):
         assert path.parent == tmp_path / "out"
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_networks_of_one_name_are_told_apart(
+    finished: Finished, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(
+        pictures, "PICTURES", {"calibration": lambda s: drawn.append(s) or Figure()}
+    )
+    other = shutil.copytree(finished.workdir, tmp_path / "other" / finished.workdir.name)
+    folder = ["--folder", tmp_path / "out"]
+    assert command("figures", finished.workdir, *folder, "--beside", other).status == 0
+    (subject,) = drawn
+    assert subject.name == finished.workdir.name
+    assert subject.beside[0] == f"other/{subject.name}"
+    said = command("figures", finished.workdir, *folder, "--beside", finished.workdir)
+    assert "the network itself: give another one" in said.err
 
 
 def test_a_file_of_weights_has_no_learning_curves(
