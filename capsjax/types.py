@@ -22,6 +22,21 @@ class Capsules(NamedTuple):
     activations: Array  # of which a layer without them makes None; routings that need them refuse
 
 
+class Trace(NamedTuple):
+    """Every iteration of a routing, stacked along a new first axis.
+
+    Attributes:
+        coefficients: ``[iterations, *windows, parents, children]`` float. Where a tolerance ended
+            the iteration early, the last entry is repeated up to ``max_iterations``.
+        poses: ``[iterations, *windows, parents, dim]`` float.
+        activations: ``[iterations, *windows, parents]`` float, or None as in ``Routed``.
+    """
+
+    coefficients: Array
+    poses: Array
+    activations: Array | None
+
+
 class Routed(NamedTuple):
     """What a routing algorithm returns.
 
@@ -44,24 +59,9 @@ class Routed(NamedTuple):
     coefficients: Array
     votes: Array
     state: Any
-    trace: "Trace | None" = None
+    trace: Trace | None = None
     iterations: Array | None = None
     converged: Array | None = None
-
-
-class Trace(NamedTuple):
-    """Every iteration of a routing, stacked along a new first axis.
-
-    Attributes:
-        coefficients: ``[iterations, *windows, parents, children]`` float. Where a tolerance ended
-            the iteration early, the last entry is repeated up to ``max_iterations``.
-        poses: ``[iterations, *windows, parents, dim]`` float.
-        activations: ``[iterations, *windows, parents]`` float, or None as in ``Routed``.
-    """
-
-    coefficients: Array
-    poses: Array
-    activations: Array | None
 
 
 class Output(NamedTuple):
