@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from capsjax import data, figures, routing
 from capsjax.__main__ import use_huge_pages
@@ -208,6 +209,7 @@ def draw(results: Results) -> dict[str, Figure]:
         ylabel="training loss",
     )
     loss.axes[0].set_yscale("log")
+    loss.axes[0].yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     for which in ("major", "minor"):
         getattr(loss.axes[0].yaxis, f"set_{which}_formatter")("{x:g}")
     errors = {form: [each["test_error"] for each in runs.values()] for form, runs in forms.items()}
@@ -224,7 +226,7 @@ def draw(results: Results) -> dict[str, Figure]:
     iterated = {form: runs for form, runs in forms.items() if form not in OTHERS}
     for name, label, scale in (
         ("errors", "test error (%)", 100),
-        ("changed", "classes other than with the trained number (%)", 100),
+        ("changed", "classes that change (%)", 100),
         ("polarisation", "polarisation of the couplings", 1),
     ):
         if iterated:
