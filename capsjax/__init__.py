@@ -24,6 +24,11 @@ def load(workdir: str | Path) -> "Run":
 
     Raises:
         ValueError: it is no run directory, or holds no checkpoint.
+
+    Example:
+        >>> from capsjax import data
+        >>> run = load("runs/mnist")  # doctest: +SKIP
+        >>> evaluation = run.evaluate(data.load("mnist", "test"))  # doctest: +SKIP
     """
     from capsjax.training import run  # checkpoints and optimizers load only where needed
 

@@ -125,6 +125,16 @@ def load(path: str | Path) -> nnx.Module:
         ValueError: the file is damaged or not one of ``save``'s, or this version of the library
             has no such network, config or arrays.
         OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from capsjax import load_pretrained
+        >>> trained = load_pretrained("efficient_capsnet_mnist").model
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(f"{folder}/digits.safetensors", trained)
+        ...     network = load(f"{folder}/digits.safetensors")
+        >>> bool((network.primary.kernel[...] == trained.primary.kernel[...]).all())
+        True
     """
     values, arrays = _read(path)
     build, abstract = _described(path, values)
@@ -151,6 +161,16 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged or not one of ``save``'s.
         OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from capsjax import load_pretrained
+        >>> trained = load_pretrained("efficient_capsnet_mnist").model
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(f"{folder}/digits.safetensors", trained, metadata={"author": "me"})
+        ...     said = read_metadata(f"{folder}/digits.safetensors")
+        >>> said["model"], said["num_classes"], said["metadata"]
+        ('efficient_capsnet', 10, {'author': 'me'})
     """
     values, _ = _read(path)
     return {key: value for key, value in values.items() if key != "sha256"}

@@ -15,7 +15,7 @@ on a GPU less than one.
     python -m experiments.routing_convergence [--preset laptop|smoke] [--table]
 
 writes ``experiments/results/routing_convergence.json`` and its pictures; ``--table`` prints the
-table of README from that file.
+table of ``experiments/convergence.md`` from that file.
 """
 
 import argparse
@@ -249,7 +249,7 @@ def run(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """README's table, in Markdown."""
+    """The table of ``experiments/convergence.md``, in Markdown."""
     tolerance, most = report["config"]["tolerance"], report["config"]["max_iterations"]
     lines = [
         f"| votes | routing | iterations to a change of {tolerance:g} | entropy (nats) | "
@@ -312,7 +312,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, default="laptop")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for what is written")
-    parser.add_argument("--table", action="store_true", help="print README's table and end")
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of experiments/convergence.md and end"
+    )
     arguments = parser.parse_args()
     path = arguments.results / "routing_convergence.json"
     if not arguments.table:

@@ -1,14 +1,55 @@
-"""README says what the registry of networks says."""
+"""README says what the registry of networks says, and what it shows can be done as it stands.
 
+Trainings are made short and narrow; nothing else is changed.
+"""
+
+import functools
+import re
+import shlex
 from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
 
 from capsjax import models
+from capsjax.cli import dispatch, explore
+from tests.training.small import NARROW, compiled_once, digits, saved_digits
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+
+# Behind a training's own options, by its network.
+SHORT = {
+    "capsnet": "--model.features 8 --model.kernel-size 3 --model.primary-types 2 "
+    "--model.decoder-widths 16",
+    "efficient_capsnet": "--model.features 4 4 4 8 --model.decoder-widths 16",
+    "efficient_cnn": "--model.features 4 4 4 8 8",
+}
+FEW = "--epochs 1 --limit 64 --validation 16 --batch-size 16"
 
 
-def test_the_table_of_networks_is_that_of_the_registry():
-    rows = README.split("<!-- networks -->")[1].split("<!-- end -->")[0].strip().splitlines()[2:]
+@functools.cache
+def readme() -> str:
+    """The text. Not read where tests are collected: beside an installed wheel there may be none."""
+    return (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Fenced code, in its order."""
+    return re.findall(rf"```{language}\n(.*?)```", readme(), flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    """All of capsjax's that stand in blocks, and those in the running text that are whole."""
+    lines = [line for block in blocks("") for line in block.splitlines()]
+    found = [line[line.index("capsjax ") :] for line in lines if "capsjax " in line]
+    return [line.partition("  #")[0] for line in found]
+
+
+def test_the_table_of_networks_is_that_of_the_registry() -> None:
+    table = readme().split("<!-- networks -->")[1].split("<!-- end -->")[0]
+    rows = table.strip().splitlines()[2:]
     expected = []
     for name, model in models.MODELS.items():
         form = model.forms[0]
@@ -17,3 +58,58 @@ def test_the_table_of_networks_is_that_of_the_registry():
             f"{form.published} |"
         )
     assert rows == expected
+
+
+def test_everything_that_it_points_at_is_there() -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", readme())
+    missing = [each for each in targets if "://" not in each and not (ROOT / each).exists()]
+    assert targets
+    assert missing == []
+
+
+def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"NARROW": NARROW}
+    assert len(blocks("python")) == 3
+    for block in blocks("python"):
+        short = block.replace("limit=10_000", "limit=64")
+        short = short.replace('models.create("capsnet"', 'models.create("capsnet", config=NARROW')
+        exec(short, names)  # as a reader would paste it
+    assert len(names["said"].labels) == 8
+    assert 0 <= names["result"].validation_error <= 1
+    assert names["routed"].poses.shape == (10, 16)
+    assert names["output"].activations.shape == (4, 5)
+
+
+def test_its_commands_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    served = []
+    monkeypatch.setattr(explore, "serve", lambda explored, *_, **__: served.append(explored.name))
+    saved_digits(Path("own.npz"), 100, 40)
+    plt.imsave("digit.png", np.asarray(digits(1, "test")["image"][0, ..., 0]), cmap="gray")
+    done = commands()
+    assert len(done) >= 12
+    with compiled_once(tmp_path / "compiled"):
+        for line in done:
+            words = shlex.split(line)[1:]
+            if words[0] == "train":
+                model = words[words.index("--model") + 1] if "--model" in words else "capsnet"
+                words += shlex.split(f"{SHORT[model]} {FEW}")
+                # Its 10,000 test images would be most of the time.
+                words = ["own.npz" if word == "mnist" else word for word in words]
+                if "--preset" in words:
+                    words += ["--dataset", "own.npz"]
+            assert dispatch(words) == 0, (line, capsys.readouterr().err)
+    assert served == ["own"]
+    assert Path("runs/quick/summary.json").is_file()
+    assert Path("runs/own/figures/flow.png").is_file()
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert (
+        f"\nversion: {re.search(r'^version = (.*)$', (ROOT / 'setup.cfg').read_text(), re.M)[1]}\n"
+        in citation
+    )

@@ -214,6 +214,12 @@ def targeted(scores: Callable[[Array], Array], target: int | Int[Array, ""]) -> 
 
     Source: Kurakin, Goodfellow and Bengio 2017, section 2.3 (their target is the least likely
     class; any may be given here).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> image = jnp.array([0.5, 0.5])  # whose pixels are the scores of two classes
+        >>> fgsm(targeted(lambda x: x, 1), image, epsilon=0.25).tolist()
+        [0.25, 0.75]
     """
 
     def loss(image: Array) -> Array:

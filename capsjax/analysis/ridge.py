@@ -26,7 +26,19 @@ class Inputs(NamedTuple):
 
 
 def taken_apart(rows: Float[np.ndarray, "N D"]) -> Inputs:
-    """Prepare inputs for ``predicted``."""
+    """Prepare inputs for ``predicted``.
+
+    Args:
+        rows: float ``[N, D]``, one vector of inputs an image.
+
+    Returns:
+        Their mean, and the singular value decomposition of what is about it, float64.
+
+    Example:
+        >>> inputs = taken_apart(np.array([[0.0, 3.0], [8.0, 3.0], [4.0, 3.0]]))
+        >>> inputs.mean.tolist(), inputs.left.shape, inputs.right.shape
+        ([4.0, 3.0], (3, 2), (2, 2))
+    """
     mean = rows.mean(0)
     return Inputs(mean, *np.linalg.svd(rows - mean, full_matrices=False))
 
@@ -48,6 +60,11 @@ def predicted(
     Source: Hoerl and Kennard 1970, "Ridge regression: biased estimation for nonorthogonal
     problems"; Allen 1974, "The relationship between variable selection and data augmentation and a
     method for prediction" (leave-one-out without fitting again).
+
+    Example:
+        >>> x = np.arange(10.0)[:, None]
+        >>> predicted(taken_apart(x), 2 * x + 1, np.array([[20.0]])).round(3).tolist()
+        [[41.0]]
     """
     mean = target.mean(0)
     along = inputs.left.T @ (target - mean)

@@ -10,15 +10,15 @@ from capsjax import pretrained
 from capsjax.cli.options import parse
 from capsjax.explorer import LOOPBACK, Explored, serve
 
-_DEFAULT = "efficient_capsnet_mnist"
-_PAIRS = "efficient_capsnet_multi_mnist"
+DEFAULT = "efficient_capsnet_mnist"
+PAIRS = "efficient_capsnet_multi_mnist"
 
 
 @dataclass(frozen=True)
 class Explore:
     """Look into a trained network in the browser: draw, move its capsules, watch it route."""
 
-    run: tyro.conf.Positional[Path] = Path(_DEFAULT)
+    run: tyro.conf.Positional[Path] = Path(DEFAULT)
     """run directory as made by capsjax train, file of capsjax export, or name listed by capsjax
     pretrained; a path that is there comes first"""
     host: str = LOOPBACK
@@ -37,6 +37,6 @@ def explore_command(arguments: Sequence[str]) -> None:
     pairs = None
     if trained.settings.classes_per_image > 1:
         pairs = explored
-    elif _PAIRS in pretrained.names():
-        pairs = Explored(pretrained.load(_PAIRS), _PAIRS)
+    elif PAIRS in pretrained.names():
+        pairs = Explored(pretrained.load(PAIRS), PAIRS)
     serve(explored, pairs, host=options.host, port=options.port, browser=options.browser)

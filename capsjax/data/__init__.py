@@ -40,7 +40,15 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
 
 
 def names() -> list[str]:
-    """Names of all data sets."""
+    """Names of all data sets.
+
+    Returns:
+        Those that ``find`` and ``load`` know.
+
+    Example:
+        >>> names()[:3]
+        ['mnist', 'fashion_mnist', 'kmnist']
+    """
     return list(DATASETS)
 
 
@@ -56,6 +64,12 @@ def find(name: str | Path) -> Dataset:
 
     Raises:
         ValueError: no such name, or files that are not of either form.
+
+    Example:
+        >>> find("mnist").image_shape
+        (28, 28, 1)
+        >>> find("smallnorb").class_names
+        ('four-legged animals', 'human figures', 'airplanes', 'trucks', 'cars')
     """
     if str(name) in DATASETS:
         return DATASETS[str(name)]()
@@ -103,6 +117,13 @@ def builder(name: str, *, data_dir: str | Path | None = None) -> Any:
 
     Raises:
         ValueError: no such name.
+
+    Example:
+        >>> builder("mnist", data_dir="prepared").download_and_prepare()  # doctest: +SKIP
+        >>> import tensorflow_datasets as tfds  # doctest: +SKIP
+        >>> digits = tfds.data_source("mnist", split="test", data_dir="prepared")  # doctest: +SKIP
+        >>> len(digits)  # doctest: +SKIP
+        10000
     """
     from capsjax.data import builders  # TFDS takes seconds to import and few need it
 

@@ -45,6 +45,14 @@ class Dataset:
         made: how training makes new pictures in every epoch, if it does.
         base: reads the images that they are made of.
         classes_per_image: how many different classes every image shows.
+
+    Example:
+        >>> from capsjax import data
+        >>> digits = data.find("mnist")
+        >>> digits.image_shape, digits.num_classes, digits.sizes["test"]
+        ((28, 28, 1), 10, 10000)
+        >>> digits.load("test")["label"][:5].tolist()
+        [7, 2, 1, 0, 4]
     """
 
     name: str
@@ -103,6 +111,12 @@ def check_arrays(arrays: Mapping[str, np.ndarray], *, where: str, several: bool 
     Raises:
         ValueError: a key is missing, a shape or dtype is wrong, there are no images, a label is
             negative, or an image has one twice.
+
+    Example:
+        >>> mine = {"image": np.zeros((2, 8, 8), np.uint8), "label": [1, 0]}
+        >>> checked = check_arrays(mine, where="mine")
+        >>> checked["image"].shape, checked["label"].dtype.name
+        ((2, 8, 8, 1), 'int32')
     """
     missing = [key for key in ("image", "label") if key not in arrays]
     if missing:

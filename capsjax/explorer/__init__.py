@@ -45,6 +45,13 @@ def serve(
 
     Raises:
         ValueError: gradio is not installed, or host or port cannot be listened at.
+
+    Example:
+        >>> from capsjax import load_pretrained
+        >>> explored = Explored(load_pretrained("efficient_capsnet_mnist"), "digits")
+        >>> page = serve(explored, wait=False)  # doctest: +SKIP
+        digits is at http://127.0.0.1:7860/ (Ctrl-C stops it)
+        >>> page.close()  # doctest: +SKIP
     """
     _check_address(host, port)
     # Uploads lie in a folder that others on this machine cannot read, and end with this process.

@@ -57,6 +57,12 @@ class Explored:
     Args:
         run: the network.
         name: what it is called by.
+
+    Example:
+        >>> from capsjax import load_pretrained
+        >>> explored = Explored(load_pretrained("efficient_capsnet_mnist"), "digits")
+        >>> explored.routing, explored.look(explored.test["image"][0]).label
+        ('self_attention', 7)
     """
 
     def __init__(self, run: Run, name: str):

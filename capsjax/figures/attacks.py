@@ -33,6 +33,12 @@ def adversarial(
     Raises:
         ValueError: arrays of other shapes, another number of texts, or an epsilon that is not
             positive.
+
+    Example:
+        >>> images = np.full((1, 8, 8, 1), 51, np.uint8)
+        >>> figure = adversarial(images, images / 255 + 0.1, ["7"], ["9"], epsilon=0.1)
+        >>> [axis.get_title() for axis in figure.axes]
+        ['7', '', '9']
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon is {epsilon}, expected a positive number")

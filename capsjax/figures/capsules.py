@@ -35,6 +35,11 @@ def perturbations(
         ValueError: arrays of other shapes, or another number of names.
 
     Source: Sabour, Frosst and Hinton 2017, figure 4.
+
+    Example:
+        >>> figure = perturbations(np.zeros((2, 3, 8, 8, 1)), [-0.25, 0, 0.25])
+        >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        ['-0.25', '+0.00', '+0.25']
     """
     drawn = checked("images", images, "dim", "steps", "height", "width", "channels").mean(-1)
     steps = checked("offsets", offsets, drawn.shape[1])
@@ -55,6 +60,11 @@ def feature_maps(maps: ArrayLike, *, most: int = 32, title: str = "") -> Figure:
 
     Raises:
         ValueError: another shape.
+
+    Example:
+        >>> figure = feature_maps(np.ones((4, 4, 10)))  # two rows, of eight and of two
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['from 0', 'from 8']
     """
     shown = np.clip(checked("maps", maps, "height", "width", "channels"), 0, None)[..., :most]
     shown = np.moveaxis(shown, -1, 0)
@@ -89,6 +99,13 @@ def primary_capsules(
 
     Raises:
         ValueError: arrays of other shapes.
+
+    Example:
+        >>> image, fields = np.zeros((19, 19, 1), np.uint8), [[[0, 0, 17, 17], [0, 2, 17, 19]]]
+        >>> activations = [[[0.2, 0.9], [0.4, 0.1]]]  # of two types at each of two places
+        >>> figure = primary_capsules(image, fields, activations, boxes=2)
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['type 1: 0.90', 'type 0: 0.40']
     """
     active = checked("activations", activations, "rows", "columns", "types")
     areas = checked("fields", fields, *active.shape[:2], 4)
@@ -154,6 +171,11 @@ def dead_capsules(
         ValueError: another shape.
 
     Source: Mitterreiter, Koch, Giesen and Laue 2023, section 4 (the threshold is ours).
+
+    Example:
+        >>> figure = dead_capsules([[0.9, 0.0, 0.5], [0.7, 0.001, 0.4]], title="hidden")
+        >>> figure.axes[0].get_title()
+        'hidden: 1 of 3 dead'
     """
     means = np.sort(checked("activations", activations, "images", "capsules").mean(0))[::-1]
     dead = int((means < threshold).sum())

@@ -25,6 +25,11 @@ def contact_sheet(images: np.ndarray, captions: Sequence[str], *, title: str = "
 
     Raises:
         ValueError: no images, or another number of captions.
+
+    Example:
+        >>> figure = contact_sheet(np.zeros((2, 8, 8, 1), np.uint8), ["cat", "dog"], title="pets")
+        >>> [axis.get_title() for axis in figure.axes]
+        ['cat', 'dog']
     """
     if len(images) == 0 or len(images) != len(captions):
         raise ValueError(

@@ -38,6 +38,12 @@ def flow(
 
     Raises:
         ValueError: another shape, an iteration that there is not, or a wrong number of names.
+
+    Example:
+        >>> shares = np.full((3, 2, 4), 0.5)  # of three iterations
+        >>> figure = flow(shares, parents=["face", "house"])
+        >>> [axis.get_title() for axis in figure.axes]
+        ['iteration 1', 'iteration 2', 'iteration 3']
     """
     shares = checked("coefficients", coefficients, "iterations", "parents", "children")
     numbers = chosen(iterations, len(shares), most=4)

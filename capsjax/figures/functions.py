@@ -20,6 +20,14 @@ def squash_curve(before: ArrayLike, after: Mapping[str, ArrayLike]) -> Figure:
 
     Raises:
         ValueError: no function, or lengths of another shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from capsjax.ops.squash import squash
+        >>> before = jnp.linspace(0, 3, 31)
+        >>> figure = squash_curve(before, {"squash": squash(before[:, None])[:, 0]})
+        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        ['unchanged', 'squash']
     """
     lengths = checked("before", before, "points")
     if not after:
@@ -65,6 +73,14 @@ def margin_loss_curve(
         ValueError: losses of another shape.
 
     Source: Sabour, Frosst and Hinton 2017, equation 4.
+
+    Example:
+        >>> import numpy as np
+        >>> at = np.linspace(0, 1, 11)
+        >>> present, absent = np.maximum(0, 0.9 - at) ** 2, np.maximum(0, at - 0.1) ** 2 / 2
+        >>> figure = margin_loss_curve(at, present, absent)
+        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        ['class is there', 'class is not there']
     """
     at = checked("lengths", lengths, "points")
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")

@@ -50,6 +50,12 @@ def coefficients(
 
     Raises:
         ValueError: another shape, an iteration that there is not, or a wrong number of names.
+
+    Example:
+        >>> shares = np.full((3, 2, 4), 0.5)  # of three iterations, 2 parents, 4 children
+        >>> figure = coefficients(shares, iterations=[1, 3])
+        >>> [axis.get_title(loc="left") for axis in figure.axes[:2]]
+        ['iteration 1', 'iteration 3']
     """
     shares = checked("coefficients", coefficients, "iterations", "parents", "children")
     numbers = chosen(iterations, len(shares), most=5)
@@ -105,6 +111,12 @@ def curves_by_iteration(
 
     Raises:
         ValueError: no curve, or one of another shape.
+
+    Example:
+        >>> found = {"dynamic": [0.69, 0.52, 0.31], "em": [0.69, 0.44]}
+        >>> figure = curves_by_iteration(found, ylabel="entropy (nats)")
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['dynamic', 'em']
     """
     if not curves:
         raise ValueError("curves are empty, expected a name and [iterations] for each routing")
@@ -158,6 +170,13 @@ def routing_in_2d(
 
     Raises:
         ValueError: another shape, an iteration that there is not, or a wrong number of names.
+
+    Example:
+        >>> votes = np.ones((3, 2, 4))  # for 3 parents, of two numbers, by 4 children
+        >>> shares, poses = np.full((2, 3, 4), 1 / 3), np.full((2, 3, 2), 0.5)
+        >>> figure = routing_in_2d(votes, poses, shares)
+        >>> [axis.get_title() for axis in figure.axes]
+        ['iteration 1', 'iteration 2']
     """
     points = checked("votes", votes, "parents", 2, "children")
     shares = checked("coefficients", coefficients, "iterations", points.shape[0], points.shape[2])

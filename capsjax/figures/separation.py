@@ -35,6 +35,12 @@ def separated(
         ValueError: arrays of other shapes, or another number of texts.
 
     Source: Sabour, Frosst and Hinton 2017, figure 5.
+
+    Example:
+        >>> images = np.zeros((1, 8, 8, 1), np.uint8)
+        >>> figure = separated(images, np.zeros((1, 2, 8, 8, 1)), ["3 8"], ["3 8"])
+        >>> [axis.get_ylabel() for axis in figure.axes]
+        ['image', 'both', 'first', 'second']
     """
     shown = checked("images", images, "images", "height", "width", 1) / 255
     count, height, width, _ = shown.shape

@@ -39,8 +39,14 @@ def table(
         A figure of one axis and a colour bar.
 
     Raises:
-        ValueError: arrays of other shapes, another number of names, or a ``largest`` that is not
-            positive.
+        ValueError: arrays of other shapes, another number of names or texts, or a ``largest`` that
+            is not positive.
+
+    Example:
+        >>> values, rows = [[0.98, 0.91], [0.97, 0.62]], ["capsnet", "cnn"]
+        >>> figure = table(values, rows, ["MNIST", "affNIST"], largest=1, label="accuracy")
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['0.98', '0.91', '0.97', '0.62']
     """
     shown = checked("values", values, "rows", "columns")
     row_names = checked_names("row", rows, shown.shape[0])
@@ -95,6 +101,11 @@ def image_grid(
 
     Raises:
         ValueError: another shape, or another number of names.
+
+    Example:
+        >>> figure = image_grid(np.zeros((1, 2, 8, 8)), ["image"], ["before", "after"])
+        >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        ['before', 'after']
     """
     shown = checked("images", images, "rows", "columns", "height", "width")
     row_names = checked_names("row", rows, shown.shape[0])

@@ -22,6 +22,13 @@ def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
 
     Raises:
         ValueError: no training step among them.
+
+    Example:
+        >>> losses = {"classification_loss": 0.4, "reconstruction_loss": 0.1}
+        >>> history = [{"step": n, "split": "train", "accuracy": 0.5, **losses} for n in (1, 2)]
+        >>> figure = learning_curves([*history, {"step": 2, "split": "validation", "error": 0.4}])
+        >>> [axis.get_title() for axis in figure.axes]
+        ['Loss on training batches', 'Error']
     """
     train = [entry for entry in history if entry["split"] == "train"]
     validation = [entry for entry in history if entry["split"] == "validation"]
@@ -81,6 +88,12 @@ def reconstructions(
 
     Returns:
         A figure of two rows of N axes, or of 1 + k.
+
+    Example:
+        >>> images = np.zeros((2, 8, 8, 1), np.uint8)
+        >>> figure = reconstructions(images, images / 255, ["7", "2"], ["7", "1"])
+        >>> [axis.get_title() for axis in figure.axes[:2]]
+        ['7', '2 as 1']
     """
     count = len(images)
     each = reconstructed[:, None] if reconstructed.ndim == 4 else reconstructed
@@ -119,6 +132,14 @@ def mistakes(
 
     Returns:
         A figure; one that says so if there is no mistake.
+
+    Example:
+        >>> images = np.zeros((2, 8, 8, 1), np.uint8)
+        >>> activations = np.array([[0.9, 0.1], [0.8, 0.3]])
+        >>> figure = mistakes(images, np.array([0, 1]), activations, ["cat", "dog"])
+        >>> print(figure.axes[0].get_title())
+        dog as cat
+        0.30, 0.80
     """
     several = np.sort(labels.reshape(len(labels), -1))
     order = np.argsort(-activations, axis=1, kind="stable")
@@ -155,6 +176,11 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
 
     Returns:
         A figure of one axis.
+
+    Example:
+        >>> figure = confusion(np.array([[9, 1], [0, 10]]), ["cat", "dog"])
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['9', '1', '10']
     """
     classes = len(names)
     side = max(4.0, 0.45 * classes + 1.2)

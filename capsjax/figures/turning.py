@@ -31,6 +31,12 @@ def by_angle(
 
     Raises:
         ValueError: no series, or arrays of other shapes.
+
+    Example:
+        >>> said = {"capsnet": [0.4, 0.9, 0.5], "cnn": [0.2, 0.9, 0.3]}
+        >>> figure = by_angle([-30, 0, 30], said, ylabel="confidence")
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['capsnet', 'cnn']
     """
     if not series:
         raise ValueError("series is empty, expected at least one network")
@@ -78,6 +84,12 @@ def equivariance(angles: ArrayLike, poses: ArrayLike, *, title: str = "") -> Fig
 
     Raises:
         ValueError: arrays of other shapes.
+
+    Example:
+        >>> angles, poses = np.array([-30, 0, 30]), np.zeros((3, 5, 2))  # of 5 images
+        >>> figure = equivariance(angles, poses)
+        >>> [axis.get_title() for axis in figure.axes]
+        ['dimension 0', 'dimension 1']
     """
     at = checked("angles", angles, "angles")
     values = checked("poses", poses, len(at), "images", "dim")

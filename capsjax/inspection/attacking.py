@@ -33,6 +33,15 @@ def attacked(run: Run, images: np.ndarray, labels: np.ndarray, *, epsilon: float
             to 1, or a network trained with a recipe, whose pixels are not from 0 to 1.
 
     Source: Kurakin, Goodfellow and Bengio 2017, section 2.2.
+
+    Example:
+        >>> from capsjax import data, load_pretrained
+        >>> run = load_pretrained("efficient_capsnet_mnist")
+        >>> test = data.load("mnist", "test")
+        >>> images, labels = test["image"][:2], test["label"][:2]
+        >>> changed = attacked(run, images, labels, epsilon=0.1)
+        >>> round(float(np.abs(changed - images / 255).max()), 3)
+        0.1
     """
     recipe = run.settings.training.recipe
     if recipe is not None:

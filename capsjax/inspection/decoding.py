@@ -33,6 +33,13 @@ def decoder(network: nnx.Module) -> Decode:
 
     Raises:
         ValueError: the network has no decoder.
+
+    Example:
+        >>> from capsjax import load_pretrained
+        >>> run = load_pretrained("efficient_capsnet_mnist")
+        >>> decode = decoder(run.model)
+        >>> decode(np.zeros((2, 16)), np.array([3, 8])).shape
+        (2, 28, 28, 1)
     """
     _check_decoder(network)
     graph, *state = split(network)
@@ -78,6 +85,13 @@ def perturbed(
         ValueError: no decoder, no such layer or capsule, no offsets, or an image of another shape.
 
     Source: Sabour, Frosst and Hinton 2017, section 5.1 and figure 4 (of class capsules).
+
+    Example:
+        >>> from capsjax import data, load_pretrained
+        >>> run = load_pretrained("efficient_capsnet_mnist")
+        >>> digit = data.load("mnist", "test")["image"][0]
+        >>> perturbed(run, digit).shape  # dimensions, offsets, and an image
+        (16, 11, 28, 28, 1)
     """
     _check_decoder(run.model)
     known = capsule_layers(run)

@@ -33,6 +33,15 @@ def fields(run: Run, layer: str = "primary") -> np.ndarray:
 
     Raises:
         ValueError: no such layer, or one whose capsules have no places.
+
+    Example:
+        >>> from capsjax.models import capsnet
+        >>> from capsjax.training import Config
+        >>> from capsjax.training.run import Settings
+        >>> config = capsnet.Config(features=8, kernel_size=3, primary_types=1, decoder=False)
+        >>> settings = Settings("capsnet", "pets", config, Config(), (7, 7, 1), ("cat", "dog"))
+        >>> fields(Run(settings.create(), settings))[0].tolist()  # kernels of 3, strides of 1 and 2
+        [[0, 0, 5, 5], [0, 2, 5, 7]]
     """
     known_layer(layer, capsule_layers(run))
     graph, *state = split(run.model)

@@ -71,6 +71,13 @@ def see(
     Raises:
         ValueError: images of another shape, a path that there is not, more classes than there are,
             or moves of another shape.
+
+    Example:
+        >>> from capsjax import data, load_pretrained
+        >>> run = load_pretrained("efficient_capsnet_mnist")
+        >>> seen = see(run, data.load("mnist", "test")["image"][:5], ["primary"])
+        >>> seen.activations.argmax(1).tolist(), seen.layers["primary"].poses.shape
+        ([7, 2, 1, 0, 4], (5, 1, 1, 16, 8))
     """
     images = checked(run, images)
     capsules = capsule_layers(run) if paths or moves else {}
@@ -115,6 +122,13 @@ def last_routing(run: Run, image: np.ndarray) -> tuple[Routed, Capsules]:
 
     Raises:
         ValueError: an image of another shape, or a network that routes nothing.
+
+    Example:
+        >>> from capsjax import data, load_pretrained
+        >>> run = load_pretrained("efficient_capsnet_mnist")
+        >>> routed, children = last_routing(run, data.load("mnist", "test")["image"][0])
+        >>> routed.coefficients.shape, children.poses.shape
+        ((10, 16), (16, 8))
     """
     images = checked(run, image[None])
     graph, *state = split(run.model)
@@ -137,6 +151,12 @@ def layers(run: Run) -> list[str]:
 
     Returns:
         Their paths, sorted as the network holds them.
+
+    Example:
+        >>> from capsjax import load_pretrained
+        >>> run = load_pretrained("efficient_capsnet_mnist")
+        >>> [path for path in layers(run) if "." not in path]  # the others lie in lists
+        ['classes', 'decoder', 'primary']
     """
     return [_dotted(path) for path, _ in calls.layers(run.model, 1)]
 
@@ -151,6 +171,12 @@ def capsule_layers(run: Run) -> dict[str, tuple[int, int]]:
 
     Returns:
         How many capsules each gives, in all places, and of what dimension.
+
+    Example:
+        >>> from capsjax import load_pretrained
+        >>> run = load_pretrained("efficient_capsnet_mnist")
+        >>> capsule_layers(run)
+        {'primary': (16, 8), 'classes': (10, 16)}
     """
     found: list[tuple[str, tuple[int, int]]] = []
 

@@ -51,6 +51,13 @@ def moved(
 
     Raises:
         ValueError: images of another dtype or rank.
+
+    Example:
+        >>> images = np.array([[1, 2], [3, 4]], np.uint8)[None, :, :, None]
+        >>> moved(images, shift_x=1)[0, :, :, 0].tolist()
+        [[0, 1], [0, 3]]
+        >>> moved(images, rotation=90)[0, :, :, 0].tolist()
+        [[2, 4], [1, 3]]
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4:
@@ -85,6 +92,14 @@ def by_angle(
 
     Raises:
         ValueError: no angle, or images or labels that the network cannot take.
+
+    Example:
+        >>> from capsjax import data, load_pretrained
+        >>> run = load_pretrained("efficient_capsnet_mnist")
+        >>> test = data.load("mnist", "test")
+        >>> turned = by_angle(run, test["image"][:5], test["label"][:5], [0, 90])
+        >>> turned.right[0].tolist(), turned.confidence.shape, turned.poses.shape
+        ([True, True, True, True, True], (2, 5), (2, 5, 16))
     """
     degrees = np.asarray(angles, float)
     if degrees.ndim != 1 or len(degrees) == 0:

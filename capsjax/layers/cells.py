@@ -40,6 +40,16 @@ class CapsuleConvolution(nnx.Module):
 
     Source: Rajasegaran et al. 2019, section 3.2 (ConvCaps). Neither bias nor normalisation, as in
     the authors' code.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> def forward(children):
+        ...     layer = CapsuleConvolution(4, 8, types=2, dim=6, stride=2, rngs=nnx.Rngs(0))
+        ...     return layer(children)
+        >>> children = Capsules(jnp.ones((1, 5, 5, 4, 8)), jnp.ones((1, 5, 5, 4)))
+        >>> jax.eval_shape(forward, children).poses.shape  # nothing is computed
+        (1, 3, 3, 2, 6)
     """
 
     def __init__(
@@ -95,6 +105,18 @@ class SharedKernelCapsules(nnx.Module):
     there all positions of a parent type are squashed as one vector, where the paper has a capsule
     at each; and it reads channels for rows when it cuts the poses apart, so that a vote mixes
     unrelated numbers.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from capsjax.routing import dynamic
+        >>> def forward(children):
+        ...     layer = SharedKernelCapsules(4, 8, 2, 6, config=dynamic.Config(), rngs=nnx.Rngs(0))
+        ...     return layer(children)
+        >>> children = Capsules(jnp.ones((1, 3, 3, 4, 8)), jnp.ones((1, 3, 3, 4)))
+        >>> routed = jax.eval_shape(forward, children)  # nothing is computed
+        >>> routed.poses.shape, routed.coefficients.shape
+        ((1, 3, 3, 2, 6), (1, 3, 3, 2, 4))
     """
 
     def __init__(
@@ -154,7 +176,21 @@ class ResidualCapsules(nnx.Module):
             capsule convolution.
         rngs: takes keys of the stream ``params``.
 
+    Raises:
+        ValueError: ``config`` belongs to no routing.
+
     Source: Rajasegaran et al. 2019, section 3.3 and figure 2 (CapsCell).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> def forward(children):
+        ...     layer = ResidualCapsules(4, 8, types=2, dim=6, rngs=nnx.Rngs(0))
+        ...     return layer(children)
+        >>> children = Capsules(jnp.ones((1, 4, 4, 4, 8)), jnp.ones((1, 4, 4, 4)))
+        >>> capsules, routed = jax.eval_shape(forward, children)  # nothing is computed
+        >>> capsules.poses.shape, routed is None  # without a config nothing is routed
+        ((1, 2, 2, 2, 6), True)
     """
 
     def __init__(

@@ -47,6 +47,18 @@ class ConvolutionalCapsules(nnx.Module):
         out_shape: height, width and types of the grid here.
 
     Source: Hinton, Sabour and Frosst 2018, section 3 and figure 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from capsjax.routing import dynamic
+        >>> def forward(children):
+        ...     options = {"kernel_size": 3, "stride": 2, "config": dynamic.Config()}
+        ...     layer = ConvolutionalCapsules((5, 5, 2), 4, 3, 6, **options, rngs=nnx.Rngs(0))
+        ...     return layer(children)
+        >>> children = Capsules(jnp.ones((1, 5, 5, 2, 4)), jnp.ones((1, 5, 5, 2)))
+        >>> jax.eval_shape(forward, children).poses.shape  # nothing is computed
+        (1, 2, 2, 3, 6)
     """
 
     def __init__(

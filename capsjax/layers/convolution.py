@@ -29,6 +29,15 @@ class Convolution(nnx.Module):
         bias_init: initializer of the bias ``[features]``.
         use_bias: whether there is one; a normalisation behind it would only take it away again.
         rngs: takes one key of the stream ``params`` for each array.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> def forward(images):
+        ...     layer = Convolution(1, 4, kernel_size=3, stride=2, rngs=nnx.Rngs(0))
+        ...     return layer(images)
+        >>> jax.eval_shape(forward, jnp.ones((2, 9, 9, 1))).shape  # nothing is computed
+        (2, 4, 4, 4)
     """
 
     def __init__(

@@ -36,6 +36,18 @@ class DenseCapsules(nnx.Module):
             of another dimension without a transformation.
 
     Source: Sabour, Frosst and Hinton 2017, section 4 (DigitCaps).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from capsjax.routing import dynamic
+        >>> def forward(children):
+        ...     layer = DenseCapsules(6, 8, 3, 4, config=dynamic.Config(), rngs=nnx.Rngs(0))
+        ...     return layer(children)
+        >>> children = Capsules(jnp.ones((2, 6, 8)), jnp.ones((2, 6)))
+        >>> routed = jax.eval_shape(forward, children)  # nothing is computed
+        >>> routed.poses.shape, routed.activations.shape, routed.coefficients.shape
+        ((2, 3, 4), (2, 3), (2, 3, 6))
     """
 
     def __init__(
@@ -107,6 +119,18 @@ class ClassCapsules(nnx.Module):
         ValueError: ``config`` belongs to no routing, or matrix poses that are not square.
 
     Source: Hinton, Sabour and Frosst 2018, section 4 and figure 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from capsjax.routing import dynamic
+        >>> def forward(children):
+        ...     layer = ClassCapsules((2, 2, 3), 8, 5, 4, config=dynamic.Config(), rngs=nnx.Rngs(0))
+        ...     return layer(children)
+        >>> children = Capsules(jnp.ones((1, 2, 2, 3, 8)), jnp.ones((1, 2, 2, 3)))
+        >>> routed = jax.eval_shape(forward, children)  # nothing is computed
+        >>> routed.poses.shape, routed.coefficients.shape  # 2 x 2 x 3 children
+        ((1, 5, 4), (1, 5, 12))
     """
 
     def __init__(

@@ -38,6 +38,16 @@ class PrimaryCapsules(nnx.Module):
         rngs: takes one key of the stream ``params`` for each array.
 
     Source: Sabour, Frosst and Hinton 2017, section 4.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> def forward(features):
+        ...     layer = PrimaryCapsules(4, 2, dim=8, kernel_size=3, stride=2, rngs=nnx.Rngs(0))
+        ...     return layer(features)
+        >>> capsules = jax.eval_shape(forward, jnp.ones((1, 9, 9, 4)))  # nothing is computed
+        >>> capsules.poses.shape, capsules.activations.shape
+        ((1, 4, 4, 2, 8), (1, 4, 4, 2))
     """
 
     def __init__(
@@ -83,6 +93,15 @@ class DepthwisePrimaryCapsules(nnx.Module):
         rngs: takes one key of the stream ``params`` for each array.
 
     Source: Mazzia, Salvetti and Chiaberge 2021, section "Primary capsules".
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> def forward(features):
+        ...     layer = DepthwisePrimaryCapsules(16, dim=8, kernel_size=3, rngs=nnx.Rngs(0))
+        ...     return layer(features)
+        >>> jax.eval_shape(forward, jnp.ones((1, 3, 3, 16))).poses.shape  # nothing is computed
+        (1, 1, 1, 2, 8)
     """
 
     def __init__(
@@ -128,6 +147,16 @@ class MatrixPrimaryCapsules(nnx.Module):
 
     Source: Hinton, Sabour and Frosst 2018, section 4; Ribeiro, Leontidis and Kollias 2020, section
     4 (the normalisation).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> def forward(features):
+        ...     layer = MatrixPrimaryCapsules(4, types=2, dim=16, rngs=nnx.Rngs(0))
+        ...     return layer(features)
+        >>> capsules = jax.eval_shape(forward, jnp.ones((1, 5, 5, 4)))  # nothing is computed
+        >>> capsules.poses.shape, capsules.activations.shape
+        ((1, 5, 5, 2, 16), (1, 5, 5, 2))
     """
 
     def __init__(

@@ -32,6 +32,15 @@ class NormalisedConvolution(nnx.Module):
         stride: of both spatial axes.
         use_bias: whether the convolution has a bias.
         rngs: takes keys of the stream ``params``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> def forward(x):
+        ...     layer = NormalisedConvolution(1, 4, kernel_size=3, stride=2, rngs=nnx.Rngs(0))
+        ...     return layer(x)
+        >>> jax.eval_shape(forward, jnp.ones((2, 7, 7, 1))).shape  # nothing is computed
+        (2, 4, 4, 4)
     """
 
     def __init__(
@@ -79,6 +88,15 @@ class ResidualBlock(nnx.Module):
         ValueError: an unknown shortcut, or "A" to fewer features than channels.
 
     Source: He, Zhang, Ren and Sun 2016, figure 2 and section 3.3, options A and B.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> def forward(x):
+        ...     block = ResidualBlock(4, 8, stride=2, shortcut="A", rngs=nnx.Rngs(0))
+        ...     return block(x)
+        >>> jax.eval_shape(forward, jnp.ones((2, 7, 7, 4))).shape  # nothing is computed
+        (2, 4, 4, 8)
     """
 
     def __init__(
@@ -137,6 +155,13 @@ class ResidualTrunk(nnx.Module):
 
     Attributes:
         features: channels of the output.
+
+    Example:
+        >>> from flax import nnx
+        >>> stages = halving((4, 8), (1, 1))
+        >>> trunk = nnx.eval_shape(lambda: ResidualTrunk(1, stages, rngs=nnx.Rngs(0)))
+        >>> trunk.out_shape((28, 28, 1)), trunk.features
+        ((14, 14, 8), 8)
     """
 
     def __init__(

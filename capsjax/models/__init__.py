@@ -55,6 +55,12 @@ def find(name: str) -> Model:
 
     Raises:
         ValueError: there is no such network.
+
+    Example:
+        >>> find("capsnet").source
+        'Sabour, Frosst and Hinton 2017'
+        >>> [form.dataset for form in find("efficient_capsnet").forms]
+        ['mnist', 'multi_mnist', 'smallnorb']
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}, expected one of: {', '.join(MODELS)}")
@@ -130,7 +136,18 @@ def chosen_routing(config: Any, routing: Any) -> Any:
 
 
 def count_parameters(network: nnx.Module) -> int:
-    """Number of trainable parameters of a network, or of an abstract one from ``eval_shape``."""
+    """Number of trainable parameters of a network, or of an abstract one from ``eval_shape``.
+
+    Args:
+        network: of ``create``, or an abstract one.
+
+    Returns:
+        How many numbers its parameters hold; running statistics are none.
+
+    Example:
+        >>> count_parameters(nnx.eval_shape(lambda: create("capsnet")))  # nothing is computed
+        8215568
+    """
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
 
 

@@ -30,6 +30,12 @@ class Form:
         parameters: trainable ones, pinned by the tests.
         published: the number that its authors report, or that others do of it.
         note: why our count of parameters differs from theirs, where it does.
+
+    Example:
+        >>> from capsjax import models
+        >>> form = models.find("efficient_capsnet").forms[0]
+        >>> form.dataset, form.image_shape, form.parameters
+        ('mnist', (28, 28, 1), 1573168)
     """
 
     dataset: str
@@ -52,6 +58,12 @@ class Model:
         forms: as it was published, the default one first.
         training: values of the training config that it wants, those of the loss under "loss".
         presets: such values by name, on top of these.
+
+    Example:
+        >>> from capsjax import models
+        >>> model = models.find("capsnet")
+        >>> model.config.primary_types, model.presets["quick"]["epochs"]
+        (32, 1)
     """
 
     network: type[nnx.Module]

@@ -57,8 +57,16 @@ def conv2d(
         The output, in the inputs' dtype.
 
     Raises:
-        ValueError: channels disagree, a stride below 1, or an image smaller than an unpadded
-            kernel.
+        ValueError: channels disagree, a stride below 1, an unknown padding, or an image smaller
+            than an unpadded kernel.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> images, kernel = jnp.ones((1, 3, 3, 1)), jnp.ones((2, 2, 1, 1))
+        >>> conv2d(images, kernel)[0, :, :, 0].tolist()
+        [[4.0, 4.0], [4.0, 4.0]]
+        >>> conv2d(images, kernel, stride=2, padding="SAME").shape
+        (1, 2, 2, 1)
     """
     if images.ndim != 4 or kernel.ndim != 4 or images.shape[3] != kernel.shape[2]:
         raise ValueError(

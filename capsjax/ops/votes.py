@@ -49,6 +49,15 @@ def dense_votes(
         ValueError: poses and weights disagree about the number of children or their dimension.
 
     Source: Sabour, Frosst and Hinton 2017, equation 2; Hinton, Sabour and Frosst 2018, section 2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> poses, weights = jnp.ones((2, 3, 8)), jnp.ones((8, 10, 16, 3))  # 3 children, 10 parents
+        >>> dense_votes(poses, weights).shape
+        (2, 10, 16, 3)
+        >>> poses, weights = jnp.ones((2, 3, 16)), jnp.ones((4, 10, 4, 3))  # matrices of 4x4
+        >>> dense_votes(poses, weights, rows=4).shape
+        (2, 10, 16, 3)
     """
     _check(poses, weights, rows)
     batch, children, _ = poses.shape
@@ -77,6 +86,12 @@ def shared_votes(
         ValueError: poses and weights disagree about the number of children or their dimension.
 
     Source: Hinton, Sabour and Frosst 2018, section 4 (the class capsules' matrices).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> poses, weights = jnp.ones((2, 36, 3, 8)), jnp.ones((8, 10, 16, 3))
+        >>> shared_votes(poses, weights).shape  # 36 positions, 3 children at each
+        (2, 10, 16, 108)
     """
     if poses.ndim != 4:
         raise ValueError(
@@ -113,6 +128,12 @@ def add_coordinates(
         ValueError: a vote has no two such entries.
 
     Source: Hinton, Sabour and Frosst 2018, section 4.1 (coordinate addition).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> votes = jnp.zeros((1, 2, 3, 1))  # of one child for 2 parents, of 3 numbers each
+        >>> add_coordinates(votes, jnp.array([[0.25, 0.75]]))[0, 0, :, 0].tolist()
+        [0.25, 0.75, 0.0]
     """
     dim = votes.shape[-2]
     columns = dim // rows

@@ -28,6 +28,12 @@ def windows_of(
 
     Raises:
         ValueError: no window fits, or a size below 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> seen = windows_of(jnp.arange(9).reshape(1, 3, 3, 1), kernel_size=2)
+        >>> seen.shape, seen[0, 0, 0].tolist()
+        ((1, 2, 2, 4), [0, 1, 3, 4])
     """
     pads, (height, width) = _geometry(grid.shape[1:3], kernel_size, stride, padding)
     grid = jnp.pad(grid, ((0, 0), *pads, *((0, 0),) * (grid.ndim - 3)))
@@ -92,6 +98,10 @@ def coordinates_of(
 
     Raises:
         ValueError: no window fits, or a size below 1.
+
+    Example:
+        >>> coordinates_of((2, 2, 1), kernel_size=1).reshape(-1, 2).tolist()
+        [[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]]
     """
     index = slots_of(shape, kernel_size=kernel_size, stride=stride, padding=padding)
     row, column, _ = np.unravel_index(np.maximum(index, 0), shape)

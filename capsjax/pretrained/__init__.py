@@ -113,6 +113,11 @@ def find(where: str | Path) -> Opened:
 
     Raises:
         ValueError: none of the three, or one that cannot be used.
+
+    Example:
+        >>> opened = find("efficient_capsnet_mnist")
+        >>> opened.run.settings.dataset, opened.card.tested.images
+        ('mnist', 10000)
     """
     path = Path(where)
     if path.is_dir():

@@ -116,6 +116,14 @@ def init(
 
     Returns:
         A dictionary of float32 arrays.
+
+    Example:
+        >>> import jax
+        >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
+        >>> init(Config(), jax.random.key(0), **sizes)
+        {}
+        >>> init(Config(bias=True), jax.random.key(0), **sizes)["bias"].shape
+        (10, 16)
     """
     del key, children, child_dim
     return {"bias": jnp.full((parents, dim), _INITIAL_BIAS)} if config.has_bias else {}

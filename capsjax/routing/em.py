@@ -141,6 +141,13 @@ def init(
         Float32 ``{"beta_a": [parents], "beta_u": [parents]}``, zeros, or with official semantics
         ``{"activation_bias": [parents], "sigma_bias": [parents]}``, ones and twos as in the class
         layer of the authors' code.
+
+    Example:
+        >>> import jax
+        >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
+        >>> params = init(Config(), jax.random.key(0), **sizes)
+        >>> {name: param.shape for name, param in params.items()}
+        {'beta_a': (10,), 'beta_u': (10,)}
     """
     del key, dim, children, child_dim
     if config.semantics == "official":

@@ -86,6 +86,13 @@ def init(
 
     Returns:
         Float32 ``{"scale": [dim], "offset": [dim]}``, ones and zeros.
+
+    Example:
+        >>> import jax
+        >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
+        >>> params = init(Config(), jax.random.key(0), **sizes)
+        >>> {name: param.shape for name, param in params.items()}
+        {'scale': (16,), 'offset': (16,)}
     """
     del config, key, parents, children, child_dim
     return {"scale": jnp.ones((dim,)), "offset": jnp.zeros((dim,))}

@@ -49,6 +49,11 @@ def polarisation(coefficients: Float[Array, "*axes parents children"]) -> Float[
         One number for each set of coefficients.
 
     Source: Paik, Kwak and Kim 2019, section 4, who see it grow with every iteration.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(polarisation(jnp.array([[1.0, 0.5], [0.0, 0.5]])))  # the second child wavers
+        0.75
     """
     return coefficients.max(-2).mean(-1)
 
@@ -69,6 +74,12 @@ def agreement(
 
     Returns:
         One number from -1 to 1 for each set of coefficients.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> votes, poses = jnp.array([[[1.0, -1.0], [0.0, 0.0]]]), jnp.array([[1.0, 0.0]])
+        >>> print(agreement(jnp.array([[0.75, 0.25]]), votes, poses))  # the second votes against it
+        0.5
     """
     # Each by its own length first: the product of both may leave the range.
     lengths, pose_lengths = (
@@ -92,6 +103,11 @@ def change(
 
     Returns:
         One number less than iterations: entry k compares iterations k + 1 and k + 2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> change(jnp.array([[[0.5], [0.5]], [[0.75], [0.25]]])).tolist()
+        [0.25]
     """
     return jnp.abs(jnp.diff(coefficients, axis=0)).max((-2, -1))
 
@@ -110,6 +126,11 @@ def coefficient_variance(
         One number for each set of coefficients.
 
     Source: Mitterreiter, Koch, Giesen and Laue 2023, section 4.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(coefficient_variance(jnp.array([[[1.0], [0.0]], [[0.0], [1.0]]])))
+        0.25
     """
     return coefficients.var(0).mean((-2, -1))
 
@@ -122,6 +143,11 @@ def strongest_share(coefficients: Float[Array, "*axes parents children"]) -> Flo
 
     Returns:
         One number for each set of coefficients, from 1 / parents to 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(strongest_share(jnp.array([[1.0, 0.5], [0.0, 0.5]])))
+        0.75
     """
     mass = coefficients.sum(-1)
     total = mass.sum(-1)
@@ -141,6 +167,11 @@ def dead_share(
         One number from 0 to 1 for each set of parents.
 
     Source: Mitterreiter, Koch, Giesen and Laue 2023, section 4 (the threshold is ours).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(dead_share(jnp.array([[0.5, 0.0], [0.7, 0.001]])))  # the second parent is dead
+        0.5
     """
     return (activations.mean(0) < threshold).astype(jnp.float32).mean(-1)
 
@@ -160,6 +191,13 @@ def by_iteration(
     Returns:
         ``{"entropy", "polarisation", "agreement": [iterations, *axes], "change": [iterations - 1,
         *axes]}``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> coefficients, votes = jnp.full((3, 2, 5), 0.5), jnp.ones((2, 4, 5))  # 3 iterations
+        >>> found = by_iteration(coefficients, votes, jnp.ones((3, 2, 4)))
+        >>> {name: values.shape for name, values in found.items()}
+        {'entropy': (3,), 'polarisation': (3,), 'agreement': (3,), 'change': (2,)}
     """
     return {
         "entropy": entropy(coefficients),

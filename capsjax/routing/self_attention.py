@@ -60,6 +60,14 @@ def init(
 
     Returns:
         ``{"prior": [parents, children]}``, float32 zeros; an empty dictionary without the prior.
+
+    Example:
+        >>> import jax
+        >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
+        >>> init(Config(), jax.random.key(0), **sizes)["prior"].shape
+        (10, 1152)
+        >>> init(Config(prior=False), jax.random.key(0), **sizes)
+        {}
     """
     del key, dim, child_dim
     return {"prior": jnp.zeros((parents, children))} if config.prior else {}

@@ -50,6 +50,13 @@ def init(
 
     Returns:
         ``{"kernel": [child_dim, parents, children], "bias": [parents, children]}``.
+
+    Example:
+        >>> import jax
+        >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
+        >>> params = init(Config(), jax.random.key(0), **sizes)
+        >>> {name: param.shape for name, param in params.items()}
+        {'kernel': (8, 10, 1152), 'bias': (10, 1152)}
     """
     del config, key, dim
     return {

@@ -46,6 +46,12 @@ def init(
 
     Returns:
         An empty dictionary.
+
+    Example:
+        >>> import jax
+        >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
+        >>> init(Config(), jax.random.key(0), **sizes)
+        {}
     """
     del config, key, parents, dim, children, child_dim
     return {}

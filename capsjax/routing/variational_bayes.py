@@ -121,6 +121,13 @@ def init(
 
     Returns:
         A dictionary of arrays.
+
+    Example:
+        >>> import jax
+        >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
+        >>> params = init(Config(), jax.random.key(0), **sizes)
+        >>> {name: param.shape for name, param in params.items()}
+        {'beta_a': (10,), 'beta_u': (10,)}
     """
     del config, key, dim, children, child_dim
     return {"beta_a": jnp.zeros((parents,)), "beta_u": jnp.zeros((parents,))}

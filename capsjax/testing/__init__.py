@@ -45,7 +45,19 @@ class Result(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What ``check_routing`` found, property by property; printing it makes a table."""
+    """What ``check_routing`` found, property by property; printing it makes a table.
+
+    Attributes:
+        name: of the routing's module.
+        results: what was found, by a property's name.
+
+    Example:
+        >>> results = {"finite": Result("passed", ""), "trace": Result("left out", "no iterations")}
+        >>> print(Report("mine", results))
+        routing mine
+          finite  passed
+          trace   left out: no iterations
+    """
 
     name: str
     results: dict[str, Result]

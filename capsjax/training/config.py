@@ -50,6 +50,11 @@ class Config:
 
     Raises:
         ValueError: a value out of range.
+
+    Example:
+        >>> config = Config(epochs=3, limit=10_000, loss=losses.Config(kind="spread"))
+        >>> config.peak_learning_rate, config.loss.kind  # the rate is that of the cosine schedule
+        (0.002, 'spread')
     """
 
     epochs: int = 10

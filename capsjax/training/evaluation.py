@@ -103,6 +103,13 @@ def predict(
     Raises:
         ValueError: images of another dtype or shape than the network or the recipe takes, or more
             classes to name than there are.
+
+    Example:
+        >>> from capsjax import data, load_pretrained
+        >>> network = load_pretrained("efficient_capsnet_mnist").model
+        >>> found = predict(network, data.load("mnist", "test")["image"][:5])
+        >>> found.labels.tolist(), found.activations.shape
+        ([7, 2, 1, 0, 4], (5, 10))
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
@@ -227,6 +234,14 @@ def evaluate(
 
     Raises:
         ValueError: malformed data, or labels that the network has no class for.
+
+    Example:
+        >>> from capsjax import data, load_pretrained
+        >>> network = load_pretrained("efficient_capsnet_mnist").model
+        >>> digits = {key: values[:5] for key, values in data.load("mnist", "test").items()}
+        >>> found = evaluate(network, digits)
+        >>> found.errors, found.total, [round(end, 3) for end in found.interval]
+        (0, 5, [0.0, 0.434])
     """
     data = check_arrays(data, where="data", several=True)
     labels = data["label"]

@@ -42,7 +42,7 @@ class Result(NamedTuple):
     """What training gives back.
 
     Attributes:
-        model: the network with the parameters of the lowest validation error.
+        model: the network with the parameters of the lowest validation error, in evaluation mode.
         validation_error: of those parameters.
         history: every logged object, as in ``metrics.jsonl``.
         state: the last training state, not the best one.
@@ -125,6 +125,15 @@ def fit(
             checkpoint is kept.
         KeyboardInterrupt: SIGINT came; the state was saved first (with a work directory).
         SystemExit: SIGTERM came (code 143); the state was saved first (with a work directory).
+
+    Example:
+        >>> from capsjax import data, models
+        >>> from capsjax.models import capsnet
+        >>> config = capsnet.Config(features=4, kernel_size=3, primary_types=1, decoder=False)
+        >>> few = Config(epochs=1, batch_size=4, limit=8, validation=4)
+        >>> result = fit(models.create("capsnet", config=config), data.load("mnist"), few)
+        >>> result.steps, type(result.model).__name__
+        (2, 'Network')
     """
     num_classes = cast(Any, model).num_classes
     train, held_out = divide(data, validation, config, num_classes)
@@ -167,7 +176,7 @@ def restore(model: nnx.Module, config: Config, checkpoints: Checkpoints, step: i
         step: which checkpoint.
 
     Returns:
-        A new network.
+        A new network, in evaluation mode.
 
     Raises:
         ValueError: the checkpoint is damaged, or of another network.
@@ -175,7 +184,9 @@ def restore(model: nnx.Module, config: Config, checkpoints: Checkpoints, step: i
     graph, params, rest = split(model)
     state = State(params, rest, _optimizer(config, 1).init(params), jnp.zeros((), jnp.int32))
     state, _ = checkpoints.restore(step, (state, _NO_PROGRESS))
-    return nnx.merge(graph, state.params, state.rest)
+    network: nnx.Module = nnx.merge(graph, state.params, state.rest)
+    network.eval()
+    return network
 
 
 def _optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
@@ -214,7 +225,9 @@ class _Fit:
         order = feeding.Order(len(train["label"]), config.batch_size, order_key)
         self.steps_per_epoch = order.steps_per_epoch
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.graph, params, rest = split(model)
+        trained = nnx.clone(model)
+        trained.train()  # it may have been tested, or be the result of an earlier training
+        self.graph, params, rest = split(trained)
         optimizer = _optimizer(config, self.total_steps)
         self.best = (params, rest)
         params, rest = jax.tree.map(jnp.copy, self.best)  # the step donates its state
@@ -294,7 +307,7 @@ class _Fit:
         steps = self.total_steps
         trained = float(self.progress.training_seconds)
         return Result(
-            model=nnx.merge(self.graph, *self.best, copy=True),
+            model=self._for_testing(self.best),
             validation_error=float(self.progress.best_error),
             history=self.log.history,
             state=self.state,
@@ -377,7 +390,7 @@ class _Fit:
                 best = error
                 self.best = self._own(self.state)
             if self.each_epoch is not None:
-                network = nnx.merge(self.graph, *self._own(self.state), copy=True)
+                network = self._for_testing(self._own(self.state))
                 self.each_epoch(step // self.steps_per_epoch, network)
         seconds = time.monotonic() - self.started
         self.progress = self.progress._replace(
@@ -394,6 +407,11 @@ class _Fit:
         """Copies of parameters and rest that no step donates, on one device."""
         kept = (state.params, state.rest)
         return jax.tree.map(jnp.copy, kept) if self.mesh is None else parallel.own_copy(kept)
+
+    def _for_testing(self, state: tuple[Any, Any]) -> nnx.Module:
+        network: nnx.Module = nnx.merge(self.graph, *state, copy=True)
+        network.eval()
+        return network
 
     def _validate(self, step: int) -> float:
         params, rest = self.state.params, self.state.rest

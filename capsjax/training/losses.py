@@ -53,6 +53,14 @@ class Config:
     Raises:
         ValueError: margins out of order or outside [0, 1], a negative weight, no steps, an unknown
             name, or a reduction or schedule of another loss than the chosen one.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> lengths, targets = jnp.array([0.4, 0.6]), jnp.array([1.0, 0.0])
+        >>> round(float(classification_loss(lengths, targets, Config(absent_weight=1.0))), 4)
+        0.5
+        >>> round(float(classification_loss(lengths, targets, Config(absent_weight=0.0))), 4)
+        0.25
     """
 
     kind: Kind = "margin"
@@ -292,6 +300,14 @@ def classification_loss(
 
     Raises:
         ValueError: the shapes differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> lengths, targets = jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0])
+        >>> round(float(classification_loss(lengths, targets)), 4)  # 0.4^2 + 0.5 * 0.4^2
+        0.24
+        >>> round(float(classification_loss(lengths, targets, Config(kind="cross_entropy"))), 4)
+        0.6931
     """
     if config.kind == "spread":
         return spread_loss(activations, targets, margin, config)
@@ -329,6 +345,12 @@ def reconstruction_loss(
         ValueError: the shapes differ.
 
     Source: Sabour, Frosst and Hinton 2017, section 4.1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> drawn, image = jnp.zeros((2, 2, 1)), jnp.ones((2, 2, 1))
+        >>> print(reconstruction_loss(drawn, image, Config(reconstruction_weight=0.25)))
+        1.0
     """
     if reconstruction.shape != image.shape:
         raise ValueError(

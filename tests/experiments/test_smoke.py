@@ -100,7 +100,8 @@ def test_readme_shows_the_committed_table():
     root = Path(__file__).parents[2]
     path = root / "experiments" / "results" / "routing_convergence.json"
     assert (
-        routing_convergence.table(json.loads(path.read_text())) in (root / "README.md").read_text()
+        routing_convergence.table(json.loads(path.read_text()))
+        in (root / "experiments" / "convergence.md").read_text()
     )
 
 

@@ -220,6 +220,17 @@ def test_the_readme_has_the_table_of_the_committed_results():
     assert report.between_marks(text, report.table()) == text
 
 
+def test_the_project_s_readme_has_the_main_lines():
+    text = report.SHORT_README.read_text()
+    short = report.short_table()
+    assert report.between_marks(text, short, report.SHORT_MARKS) == text
+    # Of every experiment that has results, each main line is there.
+    for name, beginnings in report.MAIN.items():
+        if study.load(name, "laptop"):
+            for beginning in beginnings:
+                assert f"| `{name}` | {beginning}" in short
+
+
 def test_a_text_without_marks_is_refused():
     with pytest.raises(ValueError, match="has no <!-- report"):
         report.between_marks("nothing", "a table")

@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from capsjax import data
+from capsjax import data, models
 from capsjax.data.dataset import Made
+from capsjax.models import efficient_capsnet
 from capsjax.training import loop, metric_log
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import evaluate
@@ -503,3 +505,17 @@ def test_a_diverging_run_names_the_step_and_keeps_the_last_good_checkpoint(
     logged = metric_log.read(tmp_path / "metrics.jsonl")
     assert [entry["step"] for entry in logged] == [1]
     assert all(math.isfinite(entry["loss"]) for entry in logged)
+
+
+def test_a_network_is_trained_in_training_mode_and_given_back_in_that_of_testing() -> None:
+    # With normalisations: their running statistics, or those of the batch.
+    config = efficient_capsnet.Config(features=(2, 2, 2, 8), decoder="none")
+    network = models.create("efficient_capsnet", config=config, rngs=0)
+    few, options = digits(32), loop.Config(epochs=1, batch_size=8, validation=8)
+    first = loop.fit(network, few, options).model
+    network.eval()
+    again = loop.fit(network, few, options).model
+    chex.assert_trees_all_equal(nnx.state(first), nnx.state(again))
+    images = digits(5, "test")["image"]
+    said = evaluate(first, {"image": images, "label": np.zeros(5, int)}).prediction.activations
+    np.testing.assert_allclose(first(jnp.asarray(images) / 255).activations, said, atol=1e-5)
