@@ -37,11 +37,13 @@ def readme() -> str:
 
 def blocks(language: str) -> list[str]:
     """Fenced code, in its order."""
-    return re.findall(rf"```{language}\n(.*?)```", readme(), flags=re.DOTALL)
+    parts = re.split(r"^```(.*)\n", readme(), flags=re.MULTILINE)
+    # Text, the opening fence's language, code, the closing fence's nothing, text, ...
+    return [code for of, code in zip(parts[1::4], parts[2::4], strict=True) if of == language]
 
 
 def commands() -> list[str]:
-    """All of capsjax's that stand in blocks, and those in the running text that are whole."""
+    """All of capsjax's that stand in blocks."""
     lines = [line for block in blocks("") for line in block.splitlines()]
     found = [line[line.index("capsjax ") :] for line in lines if "capsjax " in line]
     return [line.partition("  #")[0] for line in found]
