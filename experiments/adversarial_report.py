@@ -15,8 +15,8 @@ from experiments.study import Line, Results
 CAPSULES, CNN, SUBSTITUTE = "capsules", "cnn", "substitute"
 _NAMES = {CAPSULES: "capsules", CNN: "CNN"}
 _SIGNIFICANT = 0.05
-# From the strongest; each should leave less than the next.
 _VOTES, _SHARES = "vote attack", "PGD on shares"
+# From the strongest; each should leave less than the next.
 _MASKING = ("PGD", "BIM", "FGSM", "black-box FGSM")
 # What each picture of accuracy has, for both networks.
 _PICTURES = {

@@ -23,7 +23,7 @@ Differences from the paper: its capsules are matrices with EM routing, its image
 (``full`` adds toy_norb, which is synthetic).
 Expected: with epsilon known and the gradient at hand both networks fall; the order by epsilon says
 whether capsules fall later.
-Time: on 2 cores 25 minutes in all; on a GPU 2 (``full``: 2 hours).
+Time: on 2 cores about an hour in all; on a GPU 2 minutes (``full``: 2 hours).
 
     python -m experiments.hinton18_adversarial --preset laptop
 """

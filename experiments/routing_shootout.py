@@ -19,7 +19,8 @@ a margin loss is content with 0.9, so that up to 0.1 of it may be the loss's doi
 routing's.
 Expected: errors of about 1 %, most of them not told apart from ``uniform``; times that differ
 little, since the convolutions take most.
-Time: on 2 cores 1 hour (24 trainings of 2 minutes); on a GPU 10 minutes (``full``: 3 hours).
+Time: on 2 cores 1 hour (24 trainings of 4 minutes, one a core); on a GPU 10 minutes (``full``: 3
+hours).
 
     python -m experiments.routing_shootout --preset laptop
 """

@@ -106,9 +106,8 @@ def serve(
 def _check_address(host: str, port: int | None) -> None:
     if port is not None and not 0 < port < 2**16:
         raise ValueError(f"port is {port}, expected 1 to {2**16 - 1}")
-    for number in dict.fromkeys(
-        (0, port or 0)
-    ):  # first any, so that the host is told from the port
+    # First any port, so that the host is told from the port.
+    for number in dict.fromkeys((0, port or 0)):
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(
                 host, number, type=socket.SOCK_STREAM
