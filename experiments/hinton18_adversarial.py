@@ -9,7 +9,7 @@ Source: Hinton, Sabour and Frosst 2018, "Matrix capsules with EM routing", secti
 Tresp 2021, "Effective and efficient vote attack on capsule networks"; Frosst, Sabour and Hinton
 2018, "DARCCC: detecting adversaries by reconstruction from class conditional capsules".
 Protocol: Efficient-CapsNet and its CNN control, of about as many parameters, trained the same way
-and taken from the epochs at which held-out images find them nearest to each other. A few hundred
+and taken from the epochs at which held-out images find them nearest to each other. Two hundred
 test images are attacked, drawn with the seed, the same for both networks, pixels in [0, 1]: FGSM,
 BIM (each step epsilon / steps), PGD from one random start (step 2.5 epsilon / steps) in L-inf and
 L2, the vote attack, and FGSM and BIM images of a third network, the paper's CNN. FGSM and BIM raise
@@ -104,8 +104,8 @@ class Config:
     limit: int | None = None
     validation: int = 5000
     tested: int | None = None
-    attacked: int = 300
-    targeted: int = 50
+    attacked: int = 200
+    targeted: int = 30
     held_out: int = 1000
     at_once: int = 50
     epsilons: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3)
