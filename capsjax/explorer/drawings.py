@@ -12,7 +12,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from capsjax.figures import COLORS
+from capsjax.figures import BLACK, COLORS
 
 _SECONDS = 1.2  # that the moving picture spends on an iteration
 _HEIGHT, _LETTERS = 340, 9
@@ -153,13 +153,13 @@ def _flow(
         own = shares[:, parent, child]
         lines.append(
             f'<line x1="12" y1="{low[child]:.1f}" x2="340" y2="{high[parent]:.1f}" '
-            f'stroke="{COLORS[parent % len(COLORS)]}" stroke-width="{0.4 + 4 * own[-1]:.2f}" '
+            f'stroke="{_color(parent)}" stroke-width="{0.4 + 4 * own[-1]:.2f}" '
             f'stroke-opacity="{own[-1]:.2f}">{_moving("stroke-opacity", own)}'
             f"{_moving('stroke-width', 0.4 + 4 * own)}</line>"
         )
     discs = [
         f'<circle cx="340" cy="{high[parent]:.1f}" r="{3 + 9 * sizes[-1, parent]:.1f}" '
-        f'fill="{COLORS[parent % len(COLORS)]}">{_moving("r", 3 + 9 * sizes[:, parent])}</circle>'
+        f'fill="{_color(parent)}">{_moving("r", 3 + 9 * sizes[:, parent])}</circle>'
         f'<text x="356" y="{high[parent] + 5:.1f}">{escape(_cut(name))}'
         f"{'' if moving else f' {sizes[-1, parent]:.2f}'}</text>"
         for parent, name in enumerate(parents)
@@ -173,6 +173,12 @@ def _flow(
         f'aria-label="{escape(label)}">{"".join(lines)}{"".join(dots)}{"".join(discs)}'
         f"{numbers}</svg>"
     )
+
+
+def _color(parent: int) -> str:
+    """The figures' colours; black is the text's, which can be seen in the dark theme, too."""
+    color = COLORS[parent % len(COLORS)]
+    return "var(--body-text-color)" if color == BLACK else color
 
 
 def _numbers(count: int) -> str:

@@ -55,6 +55,13 @@ def test_lines_move_over_the_iterations_or_rest_at_one():
     assert still.count('stroke-opacity="0.50"') == 3
 
 
+def test_no_line_is_lost_on_a_dark_page():
+    shares, lengths = np.full((1, 10, 2), 0.1), np.full((1, 10), 0.5)
+    drawn = drawings.flow(shares, lengths, [str(digit) for digit in range(10)], "routing")
+    assert "#000000" not in drawn
+    assert drawn.count('stroke="var(--body-text-color)"') == 2
+
+
 def test_bars_of_poses_end_at_their_reach():
     html = drawings.poses(np.array([2.0]), np.array([-4.0]), "pose", reach=4)
     assert re.findall(r"left:([\d.]+)%;width:([\d.]+)%", html) == [
