@@ -8,8 +8,8 @@ place.
 
 ``Config()`` is the form for MNIST; ``MULTI_MNIST`` and ``SMALLNORB`` (48 x 48 stereo) are those for
 these. Convolutions have He's initialization, as in the authors' code; the capsules' matrices have a
-truncated normal of 0.1, as in ``capsnet``. Instance normalisation starts at scale 1 and offset 0,
-where the authors' code draws both from a uniform distribution.
+truncated normal of 0.1, as in ``capsnet``, or of what the routing asks for. Instance normalisation
+starts at scale 1 and offset 0, where the authors' code draws both from a uniform distribution.
 """
 
 import math
@@ -52,6 +52,7 @@ class Config:
         primary_stride: of the depthwise convolution.
         primary_dim: dimension of a primary capsule.
         class_dim: dimension of a class capsule.
+        weights_stddev: of the class capsules' matrices at first; None is the routing's own, or 0.1.
         decoder: "dense", "convolutional" or "none".
         decoder_widths: hidden layers of a dense decoder.
         decoder_features: of a convolutional decoder's convolutions but the last.
@@ -71,6 +72,7 @@ class Config:
     primary_stride: int = 1
     primary_dim: int = 8
     class_dim: int = 16
+    weights_stddev: float | None = None
     decoder: Literal["none", "dense", "convolutional"] = "dense"
     decoder_widths: tuple[int, ...] = (512, 1024)
     decoder_features: tuple[int, ...] = (64, 128, 128)
@@ -88,6 +90,10 @@ class Config:
         if self.primary_kernel is not None and self.primary_kernel < 1:
             raise ValueError(
                 f"primary_kernel is {self.primary_kernel}, expected at least 1 or None"
+            )
+        if self.weights_stddev is not None and not 0 < self.weights_stddev < math.inf:
+            raise ValueError(
+                f"weights_stddev is {self.weights_stddev}, expected a positive number or None"
             )
         one_of(self, "decoder", ("none", "dense", "convolutional"))
         at_least_one(self, "decoder_features")
@@ -162,6 +168,9 @@ class Network(network.Network):
             num_classes,
             config.class_dim,
             config=config.routing,
+            weights_init=None
+            if config.weights_stddev is None
+            else nnx.initializers.truncated_normal(config.weights_stddev),
             rngs=rngs,
         )
         self.decoder = _decoder(config, (num_classes, config.class_dim, image_shape), rngs)

@@ -176,6 +176,7 @@ def test_batch_statistics_serve_training_and_running_ones_evaluation() -> None:
         ({"primary_dim": 7}, "the last of features is 128, expected a multiple of primary_dim, 7"),
         ({"primary_kernel": 0}, "primary_kernel is 0"),
         ({"primary_stride": 0}, "primary_stride is 0"),
+        ({"weights_stddev": 0.0}, "weights_stddev is 0.0, expected a positive number or None"),
         ({"decoder_widths": (0,)}, "decoder_widths are"),
         ({"decoder_features": ()}, r"decoder_features are \(\), expected .* at least one"),
         ({"decoder": True}, "decoder is True, expected one of: 'none', 'dense', 'convolutional'"),
@@ -194,6 +195,14 @@ def test_images_that_are_too_small_are_refused_with_the_map_that_is_left() -> No
         create(image_shape=(10, 10, 1))
     with pytest.raises(ValueError, match="num_classes is 1"):
         create(num_classes=1)
+
+
+@pytest.mark.parametrize(("chosen", "stddev"), [(None, 0.1), (0.5, 0.5)])
+def test_the_first_matrices_are_as_wide_as_asked_for(chosen: float | None, stddev: float) -> None:
+    network = create(replace(efficient_capsnet.Config(), weights_stddev=chosen))
+    weights = network.classes.votes.weights[...]
+    # A normal distribution that is cut at two deviations keeps 0.8796 of its own.
+    np.testing.assert_allclose(weights.std(), 0.8796 * stddev, rtol=0.05)
 
 
 def test_settings_survive_json() -> None:
