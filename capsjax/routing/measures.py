@@ -68,7 +68,7 @@ def agreement(
     .. math:: \sum_{ij} c_{ij} \cos(\hat u_{j|i}, v_j) \Big/ \sum_{ij} c_{ij}
 
     Args:
-        coefficients: coupling coefficients.
+        coefficients: coupling coefficients; negative ones count as 0.
         votes: the children's votes; one without length agrees with nothing (cosine 0).
         poses: the parents' poses.
 
@@ -89,8 +89,9 @@ def agreement(
     vote_units = votes / jnp.where(lengths > 0, lengths, 1)
     pose_units = poses / jnp.where(pose_lengths > 0, pose_lengths, 1)
     cosines = jnp.einsum("...jd,...jdi->...ji", pose_units, vote_units)
-    total = coefficients.sum((-2, -1))
-    return (coefficients * cosines).sum((-2, -1)) / jnp.where(total > 0, total, 1)
+    shares = jnp.maximum(coefficients, 0)
+    total = shares.sum((-2, -1))
+    return (shares * cosines).sum((-2, -1)) / jnp.where(total > 0, total, 1)
 
 
 def change(
@@ -139,7 +140,7 @@ def strongest_share(coefficients: Float[Array, "*axes parents children"]) -> Flo
     """Share of all coupling mass that goes to the parent which gets most.
 
     Args:
-        coefficients: coupling coefficients.
+        coefficients: coupling coefficients; negative ones count as 0.
 
     Returns:
         One number for each set of coefficients, from 1 / parents to 1.
@@ -149,7 +150,7 @@ def strongest_share(coefficients: Float[Array, "*axes parents children"]) -> Flo
         >>> print(strongest_share(jnp.array([[1.0, 0.5], [0.0, 0.5]])))
         0.75
     """
-    mass = coefficients.sum(-1)
+    mass = jnp.maximum(coefficients, 0).sum(-1)
     total = mass.sum(-1)
     return mass.max(-1) / jnp.where(total > 0, total, 1)
 

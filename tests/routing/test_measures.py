@@ -104,3 +104,11 @@ def test_agreement_does_not_depend_on_the_length_of_votes_and_poses():
     for scale in (1e-30, 1e-15, 1.0, 1e30):
         found = measures.agreement(jnp.full((2, 4), 0.5), scale * votes, scale * poses)
         assert float(found) == pytest.approx(1, rel=1e-5), scale
+
+
+def test_negative_coefficients_of_a_prior_count_as_none():
+    coefficients = jnp.array([[1.5, 0.5], [-1.0, 0.0]])
+    votes = jnp.array([[[1.0, 1.0]], [[1.0, 1.0]]])
+    poses = jnp.array([[1.0], [-1.0]])
+    assert float(measures.agreement(coefficients, votes, poses)) == 1
+    assert float(measures.strongest_share(coefficients)) == 1
