@@ -44,8 +44,10 @@ def visit(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
         if not request.url.startswith((address.rstrip("/"), "data:", "blob:")):
             elsewhere.append(request.url)
 
-    def call(width: int = 1200, height: int = 900) -> Any:
-        page = browser.new_page(viewport={"width": width, "height": height})
+    def call(width: int = 1200, height: int = 900, *, dark: bool = False) -> Any:
+        page = browser.new_page(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
         pages.append(page)
         page.on("request", note)
         page.set_default_timeout(60_000)

@@ -131,3 +131,48 @@ def test_it_fits_a_narrow_screen(visit: Callable[..., Any]) -> None:
     page = visit(360, 740)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator("#drawn img").first.bounding_box()["width"] <= 360
+
+
+def test_all_but_drawing_is_done_with_the_keyboard(visit: Callable[..., Any]) -> None:
+    page = visit()
+
+    def go(there: str, key: str = "Tab") -> None:
+        for _ in range(80):
+            page.keyboard.press(key)
+            if page.evaluate(f"(e => {there})(document.activeElement)"):
+                return
+        raise AssertionError(f"80 presses of {key} do not lead to where {there}")
+
+    go("e.role === 'tab' && e.innerText.trim() === 'Test image'")
+    page.keyboard.press("Enter")
+    go("e.matches('#number input')")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    label = str(digits(2, "test")["label"][1])
+    page.wait_for_function(
+        "b => document.querySelector('#lengths .caps-most th').innerText === b", arg=label
+    )
+    go("e.role === 'tab' && e.innerText.trim() === 'Routing'", "Shift+Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#flow svg")
+    go("e.matches('#which input[value=dynamic]')")
+    page.keyboard.press("Space")
+    page.wait_for_selector("#flow svg[aria-label*='dynamic']")
+
+
+def test_it_is_read_on_a_dark_page(visit: Callable[..., Any]) -> None:
+    page = visit(dark=True)
+    text, back = (
+        page.evaluate(
+            """name => {
+              const probe = document.createElement('i');
+              probe.style.color = `var(--${name})`;
+              document.querySelector('#lengths').append(probe);
+              return getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(Number);
+            }""",
+            name,
+        )
+        for name in ("body-text-color", "body-background-fill")
+    )
+    assert max(back) < 64
+    assert min(text) > 192
