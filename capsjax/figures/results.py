@@ -156,5 +156,12 @@ def calibration(series: Mapping[str, Calibration], *, fewest: int = 1) -> Figure
     lower.set(xlabel="confidence: largest activation", ylabel="predictions", yscale="symlog")
     for axis in (upper, lower):
         quieten(axis)
-    upper.legend(frameon=False, fontsize=8)
+    # Above: curves may be anywhere within.
+    upper.legend(
+        frameon=False,
+        fontsize=8,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1),
+        ncols=min(2, len(series)),
+    )
     return figure
