@@ -21,9 +21,12 @@ where its reconstruction is farther away than those of 95 % of held-out images; 
 signs of the same size say how much of that is the change itself.
 Differences from the paper: its capsules are matrices with EM routing, its images smallNORB's
 (``full`` adds toy_norb, which is synthetic).
-Expected: with epsilon known and the gradient at hand both networks fall; the order by epsilon says
-whether capsules fall later.
-Time: on 2 cores about an hour in all; on a GPU 2 minutes (``full``: 2 hours).
+Expected: both networks fall, capsules later under attacks that follow their own gradient; but one
+that goes around the routing takes as much from them as PGD takes from the CNN, and from epsilon 0.2
+on another network's FGSM more than their own: much of what looks like strength is a gradient that
+the routing hides.
+Time: on 2 cores 30 minutes (on one, trainings 2, 13 and 13, attacks 10 and 15); on a GPU 2 minutes
+(``full``: 2 hours).
 
     python -m experiments.hinton18_adversarial --preset laptop
 """

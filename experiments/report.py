@@ -36,7 +36,10 @@ MAIN = {
     ),
     "data_efficiency": ("30 images", "100 images", "1,000 images"),
     "routing_iterations": ("CapsNet, 1 iteration,", "CapsNet, 3 iterations,", "CapsNet, random"),
-    "hinton18_adversarial": ("mnist: accuracy under PGD,",),
+    "hinton18_adversarial": (
+        "mnist: accuracy under PGD,",
+        "mnist: accuracy of capsules under the vote attack",
+    ),
     "capsule_dimensions": ("MNIST: dimensions",),
     "depth": (
         "small CapsNet, 1 layer,",
