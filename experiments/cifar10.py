@@ -78,7 +78,7 @@ class Config:
     recipe: str | None = "cifar10_sabour"
     forms: tuple[str, ...] = (DYNAMIC, ATTENTION, CNN)
     seeds: tuple[int, ...] = (0,)
-    epochs: int = 16
+    epochs: int = 10
     batch_size: int = 64
     limit: int | None = 18_000
     validation: int = 2000
