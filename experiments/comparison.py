@@ -107,10 +107,13 @@ def told(found: Paired, other: str, *, comparisons: int = 1) -> str:
         comparisons: of how many in the same table it is one.
     """
     level = LEVEL / comparisons
-    if not found.differs(level):
-        verdict = f"not told apart from {other}"
+    errors = f"{'fewer' if found.difference < 0 else 'more'} errors than {other}"
+    if found.differs(level):
+        verdict = errors
+    elif found.agreeing(level) == len(found.tests) > 1:
+        verdict = f"{errors} in each seed's networks, but not told apart over so few seeds"
     else:
-        verdict = f"{'fewer' if found.difference < 0 else 'more'} errors than {other}"
+        verdict = f"not told apart from {other}"
     verdict += f": {100 * found.difference:+.2f} points"
     among = f", one of {comparisons} comparisons" if comparisons > 1 else ""
     interval = found.interval(level)

@@ -146,18 +146,20 @@ def _dimension_line(found: dict[str, Any]) -> Line:
     if not kinds:
         kinds = "no property is strong enough"
     random = np.array(found["random_purity"])
-    purer = f"the dimensions are purer than those of {int((random < found['purity']).sum())}"
+    fewer = int((random < found["purity"]).sum())
+    verdict = "more" if fewer == len(random) else "no more"
     return Line(
         f"MNIST: dimensions of the class capsules that a property of the decoded digit names "
         f"(it changes by {found['threshold']:g} spreads or more from -0.25 to 0.25)",
         "each has a meaning: scale, thickness, skew, width, shift, a part (shown, not measured)",
-        f"{total - counts['none']} of {total}: {kinds}; test error "
+        f"{total - counts['none']} of {total}, {share(1 - counts['none'] / total)} (directions of "
+        f"random rotations {share(float(np.mean(found['random_named'])))}): {kinds}; test error "
         f"{share(found['test_error'], found['test_error_interval_95'])} of "
         f"{found['test_images']:,} images, one seed",
         f"the strongest property is {found['purity']:.2f} of all changes along a dimension, and "
         f"{random.mean():.2f} (at most {random.max():.2f}) along the directions of random "
-        f"rotations, of which {share(float(np.mean(found['random_named'])))} have a name: {purer} "
-        f"of {len(random)}; 0.25 is "
+        f"rotations: the dimensions are purer than those of {fewer} of {len(random)}, so that one "
+        f"means {verdict} than any other direction; 0.25 is "
         f"{0.25 / max(found['pose_spread'], 1e-9):.1f} times the standard deviation of a dimension "
         "between digits of a class; what only a part of a digit does has no name here",
     )
@@ -176,38 +178,49 @@ def _probe_line(name: str, there: Metrics) -> Line:
 
 
 def _error_line(name: str, there: Metrics) -> Line:
-    parts = []
-    for kind in ("equivariance", "invariance"):
-        means = {f: np.mean(list(v.values())) for f, v in _merged(there, kind).items()}
-        listed = ", ".join(f"{feature} {mean:.2f}" for feature, mean in means.items())
-        parts.append(f"{kind} {listed}")
-    changes = list(next(iter(_merged(there, "equivariance").values())))
+    left, moved = (_merged(there, kind) for kind in ("equivariance", "invariance"))
+    changes = [change.replace("_", " ") for change in next(iter(left.values()))]
+    # Two images are twice as far apart, squared, as each is from the mean.
+    parts = [
+        f"{feature} "
+        + ", ".join(
+            f"{left[feature][change]:.2f} of {2 * far:.2f}" for change, far in by_change.items()
+        )
+        for feature, by_change in moved.items()
+        if feature in left
+    ]
+    parts += [
+        f"{feature} move by {_listed({c: 2 * far for c, far in by_change.items()})}"
+        for feature, by_change in moved.items()
+        if feature not in left
+    ]
     return Line(
-        f"{name}: equivariance and invariance errors, mean over changes of "
-        f"{', '.join(change.replace('_', ' ') for change in changes)}",
+        f"{name}: what an affine map leaves unexplained of how far features move, under changes of "
+        f"{', '.join(changes)}",
         _CLAIMED,
         "; ".join(parts),
-        "one seed; 0 is none, 1 the spread between images; an equivariant pose has a small first "
-        "and a large second, an invariant activation a small second; a pose that hardly moves has "
-        "both small",
+        "one seed; in variances between images. An equivariant pose moves and leaves "
+        "little of it; where it leaves as much as it moves, nothing follows the change; an "
+        "invariant activation does not move",
     )
 
 
 def _interpolation_line(name: str, found: dict[str, Any]) -> Line:
     def at(place: float) -> str:
         one = int(np.flatnonzero(place == ALONG)[0])
-        own = max(found["own"][one], 1e-9)
-        moved, mixed = (found[kind][one] / own for kind in ("moved", "mixed"))
-        return f"{moved:.2f} times (mixture of pictures {mixed:.2f})"
+        moved, own, mixed = (found[kind][one] for kind in ("moved", "own", "mixed"))
+        return (
+            f"{moved:.4f} (the true picture's own pose {own:.4f}, mixture of pictures {mixed:.4f})"
+        )
 
     low, high = ENDS[name]
     return Line(
         f"synthetic affNIST: poses of a digit at {name.replace('_', ' ')} {low:g} and {high:g} "
-        "moved linearly; error of the decoded picture over that of the true picture's "
-        "reconstruction",
+        "moved linearly: squared error a pixel of the decoded picture",
         _CLAIMED,
         f"half way {at(0.5)}; beyond by half the way {at(1.5)}",
-        "one seed; 1 would be a pose as good as the true picture's own",
+        "one seed; a moved pose as good as the true one's says little where the mixture is nearer: "
+        "the decoder does not draw what changes",
     )
 
 

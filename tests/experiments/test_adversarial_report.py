@@ -33,6 +33,7 @@ def _results(**attacks: list[dict[str, Any]]) -> dict[str, Any]:
         "test_images": IMAGES,
         "wrong": training.packed(np.zeros(IMAGES, bool)),
         "attacked_images": IMAGES,
+        "clean": {"accuracy": 1.0},
         "gradients": gradients,
         "targeted": {},
     }
