@@ -272,7 +272,40 @@ def lines(results: Results) -> list[Line]:
                     else _reason(name, compared, own, other, comparisons=comparisons),
                 )
             )
+    for name in (CAPSULES, DECODER):
+        if fractions := _fractions(results, name):
+            listed = ", ".join(f"{images:.0f} for {size:,}" for size, images in fractions.items())
+            found.append(
+                Line(
+                    f"images a class with which {TITLES[name]} have the CNN's mean error",
+                    "a fraction (reported)",
+                    listed,
+                    "between the measured numbers along straight lines of both logarithms; of "
+                    "means, so that it says nothing where the lines above do not tell the two "
+                    "apart; their losses differ, too (margin, cross-entropy)",
+                )
+            )
     return found
+
+
+def _fractions(results: Results, name: str) -> dict[int, float]:
+    """By the CNN's images a class, those with which a network has its error, if it has it."""
+    own, other = (
+        {
+            size: float(np.mean([each["test_error"] for each in runs.values()]))
+            for size in _sizes(results)
+            if (runs := _of(results, form, size))
+        }
+        for form in (name, CNN)
+    )
+    sizes, errors = np.log(list(own)), np.log(list(own.values()))
+    if len(own) < 2 or (np.diff(errors) >= 0).any():
+        return {}
+    return {
+        size: float(np.exp(np.interp(-np.log(error), -errors, sizes)))
+        for size, error in other.items()
+        if errors[-1] <= np.log(error) <= errors[0]
+    }
 
 
 def _reason(

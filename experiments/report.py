@@ -36,8 +36,10 @@ MAIN = {
     ),
     "data_efficiency": ("30 images", "100 images", "1,000 images"),
     "routing_iterations": ("CapsNet, 1 iteration,", "CapsNet, 3 iterations,", "CapsNet, random"),
+    "routing_shootout": ("self_attention", "dynamic", "uniform"),
     "hinton18_adversarial": (
         "mnist: accuracy under PGD,",
+        "mnist: accuracy under black-box FGSM",
         "mnist: accuracy of capsules under the vote attack",
     ),
     "capsule_dimensions": ("MNIST: dimensions",),

@@ -16,9 +16,9 @@ iterations and with the most, are compared by the differences of each seed's two
 and by McNemar's test of every seed, at a level shared by all of them; training losses by the
 differences of each seed's two losses.
 Expected: the training loss is the lower the more iterations; no form's test error is told apart
-from another's; with more iterations than it was trained with a network's couplings polarise, few
-classes change, and its error rises.
-Time: on 2 cores half an hour (15 trainings of 3 to 4 minutes, one a core); on a GPU 5 minutes
+from another's; with more iterations than it was trained with a network's couplings polarise and few
+classes change. Its error rises in every seed, by less than three seeds tell.
+Time: on 2 cores 40 minutes (15 trainings of 3 to 6 minutes, one a core); on a GPU 5 minutes
 (``full``, of the published width and more epochs: 8 hours).
 
     python -m experiments.routing_iterations --preset laptop

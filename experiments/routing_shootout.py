@@ -8,18 +8,19 @@ with each of the eight routings from the same seeds, in its default choices and 
 Exceptions: self-routing's activations sum to 1 over classes, which suits its paper's negative
 log-likelihood and no margins. EM and variational Bayes fit Gaussians of 16 dimensions to 16
 children, which collapse to single ones in their default choices: test errors of 49 and 70 % (means
-of 2 seeds, not kept). So ``TUNED`` has their variances, first weights and learning rate, the best
-on held-out images of about 15 short trainings each (10,000 images); variational Bayes, whose
-activations all start on the same side of a half, also has the spread loss, which asks for
-differences alone. The others keep their defaults and were not tuned. One epoch of 50,000 images,
-tested once. Every routing is compared with ``uniform``, which couples all alike, by the differences
-of each seed's two errors (Student) and by McNemar's test of every seed, at a level shared by the
-comparisons. Time and memory are those of the compiled training step, measured in turns, so that
-what else the machine does meets all alike. The expected calibration error takes the largest
-activation for a confidence, in 15 bins; a margin loss is content with 0.9, so that up to 0.1 of it
-may be the loss's doing and not the routing's.
-Expected: errors of about 1 %, most of them not told apart from ``uniform``, those of the Gaussian
-ones larger; times that differ little, since the convolutions take most.
+of 2 seeds, not kept). So ``TUNED`` has their variances, EM's inverse temperature, first weights and
+learning rate, the best on held-out images of about 15 short trainings each (10,000 images);
+variational Bayes, whose activations all start on the same side of a half, also has the spread loss,
+which asks for differences alone. The others keep their defaults and were not tuned. One epoch of
+50,000 images, tested once. Every routing is compared with ``uniform``, which couples all alike, by
+the differences of each seed's two errors (Student) and by McNemar's test of every seed, at a level
+shared by the comparisons. Time and memory are those of the compiled training step, measured in
+turns, so that what else the machine does meets all alike. The expected calibration error takes the
+largest activation for a confidence, in 15 bins; a margin loss is content with 0.9, so that up to
+0.1 of it may be the loss's doing and not the routing's.
+Expected before the last runs (EM and variational Bayes had been tuned): errors of about 1 %, most
+of them not told apart from ``uniform``, those of the Gaussian ones larger; times that differ
+little, since the convolutions take most.
 Time: on 2 cores 1 hour (24 trainings of 4 to 5 minutes); on a GPU 10 minutes (``full``: 3
 hours).
 

@@ -11,9 +11,10 @@ import argparse
 import datetime
 import importlib
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -246,6 +247,26 @@ def errors(runs: Sequence[dict[str, Any]]) -> str:
 def for_epochs(count: int) -> str:
     """How long a training was, in words."""
     return f"{count} epoch{'s' if count > 1 else ''}"
+
+
+def short_of(runs: Sequence[dict[str, Any]], paper: float) -> str:
+    """By how many points the mean test error differs from a paper's, and how far training came.
+
+    Args:
+        runs: metrics of all seeds, with "test_error" and the "validation_errors" of each epoch.
+        paper: its test error.
+    """
+
+    def mean(values: Iterable[float]) -> float:
+        return 100 * math.fsum(values) / len(runs)
+
+    gap = mean(each["test_error"] - paper for each in runs)
+    first = mean(each["validation_errors"][0] for each in runs)
+    best = mean(min(each["validation_errors"]) for each in runs)
+    return (
+        f"{gap:+.2f} points; held-out error {first:.2f} % after the first epoch, {best:.2f} % at "
+        "the best"
+    )
 
 
 def _short(metrics: dict[str, Any]) -> str:

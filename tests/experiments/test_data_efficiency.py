@@ -103,3 +103,14 @@ def test_missing_runs_leave_gaps():
     assert set(data_efficiency.draw(one)) == {"errors"}
     assert set(data_efficiency.draw(results())) == {"errors", "difference"}
     assert data_efficiency.lines({}) == []
+
+
+def test_how_many_images_have_the_cnns_error_is_read_between_the_measured_numbers():
+    found = {}
+    # A quarter of the errors with four times the images: a half with twice as many.
+    for size, errors in ((10, {"capsules": 400, "cnn": 800}), (40, {"capsules": 100, "cnn": 200})):
+        for name, count in errors.items():
+            own = {"network": name, "images_per_class": size, "last_training_error": 0.0}
+            found[f"{name}-{size}-seed-0"] = result(0, count, **own)
+    *_, line = data_efficiency.lines(found)
+    assert line.ours == "20 for 40"
