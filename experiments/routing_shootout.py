@@ -290,8 +290,12 @@ def lines(results: Results) -> list[Line]:
     found, steps = _routings(results), _steps(results)
     lines = []
     for name, runs in found.items():
-        calibration = _calibration_error(list(runs.values()))
-        ours = f"{study.shares(_errors(runs))}; calibration error {calibration:.3f}"
+        calibration = _pooled(list(runs.values()))
+        sure = float(np.average(np.nan_to_num(calibration.confidence), weights=calibration.counts))
+        ours = (
+            f"{study.shares(_errors(runs))}; calibration error {calibration.error:.3f}, mean "
+            f"confidence {sure:.2f}"
+        )
         if name in steps:
             ours += (
                 f"; a step {1e3 * steps[name]['step_seconds']:.0f} ms with "
@@ -301,6 +305,8 @@ def lines(results: Results) -> list[Line]:
         why = NOTES.get(name, "") + _against_control(runs, found.get(CONTROL), len(found) - 1)
         if loss == "margin":
             why += "; up to 0.1 of the calibration error may be the margin loss's"
+        else:
+            why += "; a loss that asks for other confidences than the margin loss does"
         lines.append(Line(f"{name} ({loss})", "none", ours, why))
     return lines
 

@@ -31,9 +31,11 @@ def test_the_lowest_error_comes_first_and_the_control_is_named():
     assert control.why.startswith("the control")
     assert "a step" not in control.ours
     assert "3.10 %" in em.ours
-    assert em.ours.endswith("calibration error 0.075; a step 125 ms with 3.0 MiB of temporaries")
+    assert em.ours.endswith(
+        "calibration error 0.075, mean confidence 0.90; a step 125 ms with 3.0 MiB of temporaries"
+    )
     assert em.why.startswith(
-        "inverse temperature 0.72 for 16 children, larger first weights; more err"
+        "tuned for 16 children on held-out images, unlike the others; more err"
     )
 
 
