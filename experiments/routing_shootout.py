@@ -15,9 +15,10 @@ which asks for differences alone. The others keep their defaults and were not tu
 50,000 images, tested once. Every routing is compared with ``uniform``, which couples all alike, by
 the differences of each seed's two errors (Student) and by McNemar's test of every seed, at a level
 shared by the comparisons. Time and memory are those of the compiled training step, measured in
-turns, so that what else the machine does meets all alike. The expected calibration error takes the
-largest activation for a confidence, in 15 bins; a margin loss is content with 0.9, so that up to
-0.1 of it may be the loss's doing and not the routing's.
+turns (on one core, beside a training on the other), so that what else the machine does meets all
+alike. The expected calibration error takes the largest activation for a confidence, in 15 bins; a
+margin loss is content with 0.9, so that up to 0.1 of it may be the loss's doing and not the
+routing's.
 Expected before the last runs (EM and variational Bayes had been tuned): errors of about 1 %, most
 of them not told apart from ``uniform``, those of the Gaussian ones larger; times that differ
 little, since the convolutions take most.
