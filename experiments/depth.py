@@ -19,10 +19,10 @@ variance is the same for all images. Gradients are of every step in training. Fo
 McNemar's test on the same test images says so.
 Expected before the runs: squashing squares what is short, layer by layer, to a first gradient of 0,
 so that the plain form of 4 layers, and the residual one, stay at chance with dead capsules; what
-keeps votes from vanishing (bias, normalisation, balanced weights) lets it learn. Seen: so it is, but
-residual connections suffice as well, and all changes together stay at chance with no capsule dead
-and large gradients: normalised poses and residual sums are longer than balanced weights are made
-for, and hidden capsules are long whatever the image (0.76 to 0.89 on average).
+keeps votes from vanishing (bias, normalisation, balanced weights) lets it learn. Seen: so it is,
+but residual connections suffice as well, and all changes together stay at chance with no capsule
+dead and large gradients: normalised poses and residual sums are longer than balanced weights are
+made for, and hidden capsules are long whatever the image (0.76 to 0.89 on average).
 Time: on 2 cores 40 minutes in all (5 to 7 for a form on one); on a GPU 5 in all (``full``: a day).
 
     python -m experiments.depth --preset laptop
