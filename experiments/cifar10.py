@@ -13,7 +13,8 @@ Images: CIFAR-10 as prepared (``capsjax datasets prepare cifar10``); where it is
 in ``CAPSJAX_MANUAL_DIR/cifar10``: ``test.npz`` and ``train_*.npz``, each with ``blob`` (images
 without loss, one after another), ``offsets``, ``label`` and ``sha256`` of the pixels.
 Expected: far above the claim, with few images, a small network and few steps.
-Time: on 2 cores about 6 minutes a network, 20 in all; on a GPU 2 in all (``full``: days).
+Time: on 2 cores about 45 minutes in all (23 for a network on one); on a GPU 2 in all (``full``:
+days).
 
     python -m experiments.cifar10 --preset laptop
 """
