@@ -16,10 +16,10 @@ places: the poses' mean, and beyond, decoded, against the true picture, beside a
 the true picture and a mixture of the two pictures' pixels. Held-out training images choose the
 epoch; all figures are of test images; one seed. Differences from the paper: Efficient-CapsNet for
 CapsNet, few epochs; the paper shows pictures and measures nothing.
-Expected before the runs: nearly all dimensions have a name, and random directions too (seen); R2 of
-most parameters above 0.8 (not seen). After so few epochs on moved
-digits the decoder draws their places and little else; R2 is above 0.8 for shifts alone and low for
-all else, toys' views too, and a CNN's layer tells as much.
+Expected: before the runs, nearly all dimensions have a name, and random directions too (seen); R2
+of most parameters above 0.8 (not seen). After so few epochs on moved digits the decoder draws their
+places and little else; R2 is above 0.8 for shifts alone and low for all else, toys' views too, and
+a CNN's layer tells as much.
 Time: on 2 cores 40 minutes in all; on a GPU 4 (``full``: an hour).
 
     python -m experiments.capsule_dimensions --preset laptop

@@ -17,8 +17,8 @@ those whose pose varies over images by less than a hundredth of its length are s
 standard deviation over images is in units of the even share, 1 / parents, and the rest of their
 variance is the same for all images. Gradients are of every step in training. Forms differ only if
 McNemar's test on the same test images says so.
-Expected before the runs: squashing squares what is short, layer by layer, to a first gradient of 0,
-so that the plain form of 4 layers, and the residual one, stay at chance with dead capsules; what
+Expected: before the runs, squashing squares what is short, layer by layer, to a first gradient of
+0, so that the plain form of 4 layers, and the residual one, stay at chance with dead capsules; what
 keeps votes from vanishing (bias, normalisation, balanced weights) lets it learn. Seen: so it is,
 but residual connections suffice as well, and all changes together stay at chance with no capsule
 dead and large gradients: normalised poses and residual sums are longer than balanced weights are

@@ -21,12 +21,12 @@ where its reconstruction is farther away than those of 95 % of held-out images; 
 signs of the same size say how much of that is the change itself.
 Differences from the paper: its capsules are matrices with EM routing, its images smallNORB's
 (``full`` adds toy_norb, which is synthetic).
-Expected before the runs: both networks fall, the order by epsilon says whether capsules fall later.
-Seen: under their own gradient capsules fall later, and images of another network take no more from
-them than PGD on the margin does. The vote attack, which goes around the routing, takes as much as
-PGD takes from the CNN, far more than PGD with its loss after the routing: much of what looks like
-strength is what the routing does to the gradient. FGSM and BIM are weak on capsules beyond that, by
-their loss. Few attacks are told by reconstruction.
+Expected: before the runs, both networks fall, the order by epsilon says whether capsules fall
+later. Seen: under their own gradient capsules fall later, and images of another network take no
+more from them than PGD on the margin does. The vote attack, which goes around the routing, takes as
+much as PGD takes from the CNN, far more than PGD with its loss after the routing: much of what
+looks like strength is what the routing does to the gradient. FGSM and BIM are weak on capsules
+beyond that, by their loss. Few attacks are told by reconstruction.
 Time: on 2 cores 30 minutes (on one, trainings 2, 13 and 13, attacks 10 and 15); on a GPU 2 minutes
 (``full``: 2 hours).
 

@@ -19,7 +19,7 @@ turns (on one core, beside a training on the other), so that what else the machi
 alike. The expected calibration error takes the largest activation for a confidence, in 15 bins; a
 margin loss is content with 0.9, so that up to 0.1 of it may be the loss's doing and not the
 routing's.
-Expected before the last runs (EM and variational Bayes had been tuned): errors of about 1 %, most
+Expected: before the last runs (EM and variational Bayes had been tuned), errors of about 1 %, most
 of them not told apart from ``uniform``, those of the Gaussian ones larger; times that differ
 little, since the convolutions take most.
 Time: on 2 cores 1 hour (24 trainings of 4 to 5 minutes); on a GPU 10 minutes (``full``: 3

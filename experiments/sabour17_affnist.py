@@ -13,7 +13,7 @@ itself where CAPSJAX_MANUAL_DIR has affnist/test.mat. Two networks differ only i
 the same images says so. Differences from the paper, which matched on moved test digits: three
 networks of 0.19 to 0.22 million parameters (decoders left out) with the same first three
 convolutions, in place of 8 million and more; 5 epochs; one seed.
-Expected before the runs: both capsule networks above the CNN, the accuracy falls with every
+Expected: before the runs, both capsule networks above the CNN, the accuracy falls with every
 factor's size. Seen: so it is with shifts and rotations, shear and scale hardly matter.
 Time: on 2 cores 80 minutes, 40 to 62 for each network on one; on a GPU 4 (``full``: hours).
 

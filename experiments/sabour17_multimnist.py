@@ -13,7 +13,7 @@ single digits, moved as far, and tested on two: the two most active classes are 
 networks differ only if McNemar's test on the same pictures says so. Differences from the papers:
 6 epochs of 55,000 pictures (there 60 million) and 2 of single digits, Adam at 0.002 falling along
 a cosine, one seed. One more capsule network has 2 epochs of pairs: what more pictures are worth.
-Expected before the runs: the capsules' exact match above the CNN's (not seen); each reconstruction
+Expected: before the runs, the capsules' exact match above the CNN's (not seen); each reconstruction
 nearer to its own digit than to the other and than the whole picture is (seen, but not of capsules
 trained on single digits alone).
 Time: on 2 cores 60 minutes, on one 34 to 38 for a network on pairs and 12 on single digits; on a
