@@ -44,7 +44,7 @@ MAIN = {
     ),
     "capsule_dimensions": ("MNIST: dimensions",),
     "depth": (
-        "small CapsNet, 1 layer,",
+        "small CapsNet, 1 layer, test",
         "small CapsNet, 4 layers, test",
         "small CapsNet, 4 layers, b",
     ),
