@@ -171,11 +171,9 @@ def _ratio(
         familiar = " and ".join(share(each["familiar"]["test_error"]) for each in pair.values())
         apart = paired([first["familiar"]], [second["familiar"]])
         (test,) = apart.tests
-        kept = (
-            ""
-            if not apart.differs(LEVEL / comparisons)
-            else (", where they do not match, so that the ratio is not the viewpoint's alone")
-        )
+        kept = ""
+        if apart.differs(LEVEL / comparisons):
+            kept = ", where they do not match, so that the ratio is not the viewpoint's alone"
         lost = " and ".join(
             f"{100 * (each['novel']['test_error'] - each['familiar']['test_error']):.1f}"
             for each in pair.values()
