@@ -95,7 +95,9 @@ def make(name: str, source: Source, *, workdir: Path, results: Path, folder: Pat
                 "16 bits"
             )
         draft.replace(path)
-    before, after = result["metrics"], card.tested
+    # Of some experiments the test has parts.
+    before = result["metrics"].get("all", result["metrics"])
+    after = card.tested
     print(
         f"{path}: {card.size / 1e6:.1f} MB as {card.dtype}; {after.errors} of {after.images:,} "
         f"wrong as stored, {before['test_errors']} of {before['test_images']:,} after the training"

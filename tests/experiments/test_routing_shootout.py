@@ -59,3 +59,16 @@ def test_missing_runs_leave_gaps():
     assert set(routing_shootout.draw(found)) == {"errors", "calibration"}
     (em,) = [line for line in routing_shootout.lines(found) if line.what.startswith("em")]
     assert "of 2 seeds" in em.why
+
+
+def test_default_choices_have_a_line_and_are_compared_with_nothing():
+    found = results()
+    before, drawn = routing_shootout.lines(found), routing_shootout.draw(found)["errors"]
+    found["em-default"] = result(0, 490, routing="em", loss="margin")
+    *others, last = routing_shootout.lines(found)
+    assert others == before
+    assert last.what == "em, default choices (margin)"
+    assert last.ours.startswith("49.00 % (")
+    now = routing_shootout.draw(found)["errors"]
+    ticks = [each.axes[0].get_yticklabels() for each in (drawn, now)]
+    assert [label.get_text() for label in ticks[0]] == [label.get_text() for label in ticks[1]]

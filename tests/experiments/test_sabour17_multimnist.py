@@ -26,7 +26,8 @@ def test_an_interval_of_single_digits_takes_the_two_of_a_picture_together():
     mean = 0.125
     variance = (800 * mean**2 + 150 * (0.5 - mean) ** 2 + 50 * (1 - mean) ** 2) / 999
     half = 1.9623 * math.sqrt(variance / 1000)  # Student's 97.5 % point with 999 degrees
-    assert line.ours == f"12.50 % ({100 * (mean - half):.2f} to {100 * (mean + half):.2f}), one seed"
+    ends = f"{100 * (mean - half):.2f} to {100 * (mean + half):.2f}"
+    assert line.ours == f"12.50 % ({ends}), one seed"
 
 
 def test_what_fewer_and_more_pictures_are_worth_stands_in_the_line():
