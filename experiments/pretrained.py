@@ -12,13 +12,13 @@ import argparse
 import json
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from capsjax import pretrained
 from capsjax.serial import to_json
-from capsjax.training.settings import read_settings, settings_of
+from capsjax.training.settings import Settings, read_settings, settings_of
 from experiments import study
 
 FOLDER = Path(pretrained.__file__).parent
@@ -76,9 +76,9 @@ def make(name: str, source: Source, *, workdir: Path, results: Path, folder: Pat
     result: dict[str, Any] = json.loads(there.read_text())
     run = workdir / source.experiment / source.preset / source.run
     settings = read_settings(run)
-    trained = settings_of(
-        {key: value for key, value in result["config"].items() if key != "tested"}
-    )
+    # Beside the training's settings some say of what they tested.
+    known = {field.name for field in fields(Settings)}
+    trained = settings_of({key: value for key, value in result["config"].items() if key in known})
     if to_json(trained) != to_json(settings):
         raise ValueError(f"{run} was trained with other settings than {there} says")
     path = folder / f"{name}.safetensors"

@@ -20,7 +20,7 @@ def place(tmp_path: Path) -> Path:
     settings = card.to_json()["settings"]
     result = {
         "seed": 0,
-        "config": {**settings, "tested": 5},
+        "config": {**settings, "tested": 5, "test_images": 5},
         "metrics": {"test_errors": 1, "test_images": 5},
         **card.trained,
     }
