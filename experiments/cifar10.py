@@ -12,8 +12,12 @@ Networks differ only if McNemar's test on the same test images says so.
 Images: CIFAR-10 as prepared (``capsjax datasets prepare cifar10``); where it is not, the part of it
 in ``CAPSJAX_MANUAL_DIR/cifar10``: ``test.npz`` and ``train_*.npz``, each with ``blob`` (images
 without loss, one after another), ``offsets``, ``label`` and ``sha256`` of the pixels.
-Expected: far above the claim, with few images, a small network and few steps.
-Time: on 2 cores about 45 minutes in all (23 for a network on one); on a GPU 2 in all (``full``:
+Expected: far above the claim, with few images, a small network and few steps. Seen: so it is, and
+the CNN makes fewer errors than either routing. The test errors of all three are about 5 points
+above the held-out ones, and not from learning by heart (the CNN has 29.4 % on images that it
+trained on): the 20,000 images at hand are no random part of the 50,000 (mean pixel 0.469, of all
+0.473, of the test set 0.477).
+Time: on 2 cores 20 minutes in all (10 to 15 for a network on one); on a GPU 2 in all (``full``:
 days).
 
     python -m experiments.cifar10 --preset laptop
@@ -282,8 +286,9 @@ def _about(metrics: dict[str, Any]) -> str:
     """What was trained on, and where: the first reason to differ."""
     return (
         f"one network, {metrics['training_images']:,} training images ({metrics['images']}), "
-        f"{metrics['epochs']} epochs; the paper's seven have 22.5 M parameters each, all 50,000 "
-        "images and 600,000 steps in the official code"
+        f"{metrics['epochs']} epochs, held-out error {study.share(metrics['validation_error'])}; "
+        "the paper's seven have 22.5 M parameters each, all 50,000 images and 600,000 steps in the "
+        "official code"
     )
 
 

@@ -135,10 +135,11 @@ def test_lines_say_how_many_images_there_were() -> None:
         "images": "part",
         "training_images": 18_000,
         "epochs": 20,
+        "validation_error": 0.25,
         "parameters": 1234,
         "test_error": 0.3,
         "test_error_interval_95": [0.29, 0.31],
     }
     lines = cifar10.lines({"CNN-seed-0": {"seed": 0, "metrics": {"form": "CNN", **metrics}}})
     assert lines[0].ours == "30.00 % (29.00 to 31.00), one seed"
-    assert "18,000 training images (part)" in lines[0].why
+    assert "18,000 training images (part), 20 epochs, held-out error 25.00 %;" in lines[0].why
