@@ -50,6 +50,7 @@ class Source:
 
 NETWORKS = {
     "efficient_capsnet_mnist": Source("mazzia21_mnist", "laptop", "seed-0"),
+    "efficient_capsnet_multi_mnist": Source("sabour17_multimnist", "laptop", "more_pairs_capsules"),
 }
 
 
