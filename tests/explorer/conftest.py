@@ -18,8 +18,8 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking",
 @pytest.fixture(scope="package")
 def address() -> Iterator[str]:
     pytest.importorskip("gradio", reason="the extra explore is not installed")
-    explored = Explored(load_pretrained("efficient_capsnet_mnist"), "efficient_capsnet_mnist")
-    page = serve(explored, wait=False)
+    names = ("efficient_capsnet_mnist", "efficient_capsnet_multi_mnist")
+    page = serve(*(Explored(load_pretrained(name), name) for name in names), wait=False)
     yield page.local_url
     page.close()
 

@@ -127,6 +127,26 @@ def test_every_tab_shows_what_it_promises(visit: Callable[..., Any]) -> None:
     assert said == ["self attention", "dynamic", "em", "variational bayes", "uniform"]
 
 
+def test_two_digits_are_pulled_apart(visit: Callable[..., Any]) -> None:
+    page = visit()
+    open_tab(page, "Two digits")
+    page.get_by_text("7 and 2", exact=True).wait_for()  # the first two test digits
+    captions = [each.inner_text() for each in page.locator("#pair figcaption").all()]
+    assert captions[-2:] == ["7 alone", "2 alone"]
+    assert sorted(captions[1:3]) == ["drawn by the capsule of 2", "drawn by the capsule of 7"]
+    assert page.locator("#pair img").count() == 5
+    before = source(page, "#pair")
+    page.locator("#right input[type=range]").focus()
+    page.keyboard.press("ArrowRight")
+    changed(page, "#pair img", "src", before)
+    number = page.get_by_label("Second digit, 0 to 9,999")
+    number.fill("2")
+    page.get_by_text("7 and 1", exact=True).wait_for()
+    number.fill("10000")
+    page.locator("#pair [role=alert]").wait_for()
+    assert "give a number from 0 to 9999" in page.locator("#pair").inner_text()
+
+
 def test_it_fits_a_narrow_screen(visit: Callable[..., Any]) -> None:
     page = visit(360, 740)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
