@@ -285,7 +285,8 @@ def lines(results: Results) -> list[Line]:
 def _against(name: str, networks: dict[str, dict[str, Any]]) -> str:
     if name == CNN or CNN not in networks:
         return ""
-    return compared(networks[name], networks[CNN], CNN)
+    # Of pairs and of single digits.
+    return compared(networks[name], networks[CNN], CNN, comparisons=2)
 
 
 def _told(*parts: str) -> str:

@@ -1,8 +1,10 @@
 """What all figures share: colours, markers, and checks of what comes in."""
 
+import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import matplotlib.figure
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import ArrayLike
@@ -18,6 +20,15 @@ LINES = ("-", "--", "-.", ":")
 
 # From paper white to nearly black, so that it also reads in grey.
 SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", SKY, BLUE, "#00223A"])
+
+
+class Figure(matplotlib.figure.Figure):
+    """Matplotlib's, seen in a notebook also before pyplot has drawn anything there."""
+
+    def _repr_png_(self) -> bytes:
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png")
+        return drawn.getvalue()
 
 
 def line_style(index: int) -> dict[str, Any]:

@@ -4,10 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from capsjax.figures._style import BLUE, GREEN, GREY, ORANGE, PURPLE
+from capsjax.figures._style import BLUE, GREEN, GREY, ORANGE, PURPLE, Figure
 
 _A_LINE = 7  # so many layers side by side
 _WIDTH, _HEIGHT = 3.0, 3.0  # of the place of one, in its own units

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from capsjax.figures._style import RED, checked, checked_names, draw_image
+from capsjax.figures._style import RED, Figure, checked, checked_names, draw_image
 
 
 def adversarial(

@@ -4,11 +4,10 @@ import itertools
 import math
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from capsjax.figures._style import BLUE, ORANGE, RED, SKY, checked, draw_image, quieten
+from capsjax.figures._style import BLUE, ORANGE, RED, SKY, Figure, checked, draw_image, quieten
 from capsjax.figures.tables import image_grid
 
 _COLUMNS = 8

@@ -4,9 +4,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from capsjax.figures._style import draw_image
+from capsjax.figures._style import Figure, draw_image
 
 _COLUMNS = 10
 _LETTERS = 18  # that fit above an image

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from capsjax.figures._style import (
     COLORS,
     GREY,
+    Figure,
     checked,
     checked_names,
     chosen,

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from capsjax.figures._style import BLUE, GREY, RED, checked, line_style, quieten
+from capsjax.figures._style import BLUE, GREY, RED, Figure, checked, line_style, quieten
 
 
 def squash_curve(before: ArrayLike, after: Mapping[str, ArrayLike]) -> Figure:

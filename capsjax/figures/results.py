@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from capsjax.analysis.statistics import Calibration
@@ -12,6 +11,7 @@ from capsjax.figures._style import (
     BLUE,
     GREY,
     LINES,
+    Figure,
     checked,
     checked_names,
     line_style,

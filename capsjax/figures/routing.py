@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike
 from capsjax.figures._style import (
     GREY,
     SHARES,
+    Figure,
     checked,
     checked_names,
     chosen,

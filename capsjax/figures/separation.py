@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from capsjax.figures._style import ORANGE, RED, SKY, checked, checked_names, draw_image
+from capsjax.figures._style import ORANGE, RED, SKY, Figure, checked, checked_names, draw_image
 
 # As the paper's red and green, for all eyes.
 _COLORS = (ORANGE, SKY)

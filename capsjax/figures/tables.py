@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from capsjax.figures._style import BLUE, RED, SHARES, checked, checked_names
+from capsjax.figures._style import BLUE, RED, SHARES, Figure, checked, checked_names
 
 # From one sign to the other through white; both ends are as dark.
 _SIGNED = LinearSegmentedColormap.from_list("signed", [RED, "#FFFFFF", BLUE])

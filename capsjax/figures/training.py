@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from capsjax.figures._style import BLUE, GREY, ORANGE, RED, draw_image
+from capsjax.figures._style import BLUE, GREY, ORANGE, RED, Figure, draw_image
 
 
 def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from capsjax.figures._style import BLUE, GREY, checked, draw_image, line_style, quieten
+from capsjax.figures._style import BLUE, GREY, Figure, checked, draw_image, line_style, quieten
 
 
 def by_angle(

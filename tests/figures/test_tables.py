@@ -1,7 +1,11 @@
 """Tables and grids show what they were given, where it belongs."""
 
+import io
+
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
+from PIL import Image
 
 from capsjax import figures
 
@@ -42,6 +46,13 @@ def test_a_grid_has_every_image_in_its_row_and_column():
         assert axis.get_xticks()[column] == 4 * column + 1.5
         assert axis.get_yticks()[row] == 4 * row + 1.5
     assert [label.get_text() for label in axis.get_xticklabels()] == ["x", "y", "z"]
+
+
+def test_a_notebook_shows_a_figure_before_pyplot_drew_one():
+    figure = figures.image_grid(np.zeros((1, 1, 2, 2)), ["a"], ["x"])
+    shown, _ = DisplayFormatter().format(figure)
+    picture = Image.open(io.BytesIO(shown["image/png"]))
+    assert picture.size == tuple(np.round(figure.get_size_inches() * figure.dpi).astype(int))
 
 
 @pytest.mark.parametrize(
