@@ -4,6 +4,7 @@ A checkpoint is a flat dictionary of arrays. It is complete or absent: orbax wri
 folder and renames it. Kept are the two newest and the one with the lowest validation error.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 _KEPT = 2
+
+# A checkpoint between two validations has no error to be ranked by, of which orbax warns each time.
+logging.getLogger("absl").addFilter(lambda record: "`tracked_metric`" not in record.getMessage())
 
 
 class Checkpoints:

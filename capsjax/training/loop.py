@@ -286,7 +286,8 @@ class _Fit:
                     initial=done * self.config.batch_size,
                     unit="img",
                     dynamic_ncols=True,
-                    disable=not self.show_progress,
+                    # Where it is wanted, tqdm's own TQDM_DISABLE may still silence it.
+                    **({} if self.show_progress else {"disable": True}),
                 ) as bar,
             ):
                 batches = self.batches_from(done)

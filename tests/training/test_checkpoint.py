@@ -59,8 +59,11 @@ def test_an_empty_folder_has_neither(checkpoints: Checkpoints) -> None:
     assert checkpoints.best is None
 
 
-def test_a_checkpoint_without_an_error_is_never_the_best(checkpoints: Checkpoints) -> None:
+def test_a_checkpoint_without_an_error_is_never_the_best(
+    checkpoints: Checkpoints, caplog: pytest.LogCaptureFixture
+) -> None:
     checkpoints.save(1, tree(1))
+    assert not caplog.records, "it is no reason to warn"
     assert (checkpoints.latest, checkpoints.best) == (1, None)
     checkpoints.save(2, tree(2), error=0.9)
     checkpoints.save(3, tree(3))
