@@ -7,7 +7,7 @@ Protocol: Efficient-CapsNet's convolutions and its 16 primary capsules on MNIST,
 with each of the eight routings from the same seeds, in its default choices and with margin loss.
 Exceptions: self-routing's activations sum to 1 over classes, which suits its paper's negative
 log-likelihood and no margins. EM and variational Bayes fit Gaussians of 16 dimensions to 16
-children, which collapse to single ones in their default choices (one training of each shows it). So
+children, and learn badly in their default choices (one training of each shows it). So
 ``TUNED`` has their variances, EM's inverse temperature, first weights and learning rate, the best
 on held-out images of about 15 short trainings each (10,000 images); variational Bayes, whose
 activations all start on the same side of a half, also has the spread loss, which asks for

@@ -38,5 +38,5 @@ def test_what_fewer_and_more_pictures_are_worth_stands_in_the_line():
             "more": pair("more pairs", pictures=200),
         }
     )
-    assert "; with 50 it is 20.00 %" in told[0].why
-    assert "; with 200 it is 20.00 %" in told[0].why
+    assert "; trained with 50 it is 20.00 %" in told[0].why
+    assert "; trained with 200 it is 20.00 %" in told[0].why
