@@ -7,18 +7,17 @@ Protocol: Efficient-CapsNet's convolutions and its 16 primary capsules on MNIST,
 with each of the eight routings from the same seeds, in its default choices and with margin loss.
 Exceptions: self-routing's activations sum to 1 over classes, which suits its paper's negative
 log-likelihood and no margins. EM and variational Bayes fit Gaussians of 16 dimensions to 16
-children, and learn badly in their default choices (one training of each shows it). So
-``TUNED`` has their variances, EM's inverse temperature, first weights and learning rate, the best
-on held-out images of about 15 short trainings each (10,000 images); variational Bayes, whose
-activations all start on the same side of a half, also has the spread loss, which asks for
-differences alone. The others keep their defaults and were not tuned. One epoch of
-50,000 images, tested once. Every routing is compared with ``uniform``, which couples all alike, by
-the differences of each seed's two errors (Student) and by McNemar's test of every seed, at a level
-shared by the comparisons. Time and memory are those of the compiled training step, measured in
-turns (on one core, beside a training on the other), so that what else the machine does meets all
-alike. The expected calibration error takes the largest activation for a confidence, in 15 bins; a
-margin loss is content with 0.9, so that up to 0.1 of it may be the loss's doing and not the
-routing's.
+children, and learn badly in their default choices (one training of each shows it). So ``TUNED`` has
+their variances, EM's inverse temperature, first weights and learning rate, the best on held-out
+images of about 15 short trainings each (10,000 images); variational Bayes, whose activations all
+start on the same side of a half, also has the spread loss, which asks for differences alone. The
+others keep their defaults and were not tuned. One epoch of 50,000 images, tested once. Every
+routing is compared with ``uniform``, which couples all alike, by the differences of each seed's two
+errors (Student) and by McNemar's test of every seed, at a level shared by the comparisons. Time and
+memory are those of the compiled training step, measured in turns (on one core, beside a training on
+the other), so that what else the machine does meets all alike. The expected calibration error takes
+the largest activation for a confidence, in 15 bins; a margin loss is content with 0.9, so that up
+to 0.1 of it may be the loss's doing and not the routing's.
 Expected: before the last runs (EM and variational Bayes had been tuned), errors of about 1 %, most
 of them not told apart from ``uniform``, those of the Gaussian ones larger; times that differ
 little, since the convolutions take most.
@@ -141,27 +140,26 @@ def run(config: Config, study: Study) -> None:
         for name in config.routings
     ]
     trainings += [
-        (f"{name}-{DEFAULT}", name, config.seeds[0], _default(config, name))
+        (
+            f"{name}-{DEFAULT}",
+            name,
+            config.seeds[0],
+            _settings(config, name, config.seeds[0], default=True),
+        )
         for name in config.defaults
     ]
-    for run, name, seed, chosen in trainings:
+    for title, name, seed, chosen in trainings:
         study.run(
-            run,
+            title,
             partial(_one, config, name, chosen),
             seed=seed,
             config={"test_images": config.test_images, **to_json(chosen)},
         )
 
 
-def _settings(config: Config, name: str, seed: int) -> Settings:
-    return _with(config, TUNED.get(name, Tuned(name)), LOSSES.get(name), seed)
-
-
-def _default(config: Config, name: str) -> Settings:
-    return _with(config, Tuned(name), None, config.seeds[0])
-
-
-def _with(config: Config, tuned: Tuned, loss: dict[str, Any] | None, seed: int) -> Settings:
+def _settings(config: Config, name: str, seed: int, *, default: bool = False) -> Settings:
+    tuned = Tuned(name) if default else TUNED.get(name, Tuned(name))
+    loss = None if default else LOSSES.get(name)
     chosen = models.chosen_routing(config.model, tuned.routing)
     return training.settings(
         data.find("mnist"),
