@@ -11,8 +11,10 @@ def main() -> None:
     if sys.argv[1:2] in (["train"], ["evaluate"], ["predict"], ["figures"], ["export"]):
         use_huge_pages()
     sys.path.append(os.getcwd())  # where a user's own routing may be
-    from capsjax import cli  # imports take seconds: not before the process may start anew
-
+    try:
+        from capsjax import cli  # imports take seconds: not before the process may start anew
+    except KeyboardInterrupt:
+        sys.exit(130)  # nothing was begun
     sys.exit(cli.dispatch(sys.argv[1:]))
 
 

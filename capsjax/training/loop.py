@@ -30,6 +30,7 @@ from capsjax.training.config import Config
 from capsjax.training.division import check_recipe, divide, fingerprint
 from capsjax.training.evaluation import evaluate
 from capsjax.training.events import Events
+from capsjax.training.lock import alone_in
 from capsjax.training.metric_log import MetricLog
 from capsjax.training.signals import catch_signals, leave
 from capsjax.training.step import State, decay, make_step, schedule, split
@@ -148,14 +149,15 @@ def fit(
     mesh = parallel.make_mesh(devices, config.batch_size)
     auto = made is None and (jax.process_count() > 1 or not feeding.fits(train))
     stream = feed == "stream" or (feed == "auto" and auto)
-    with hosts.watch():
+    folder = None if workdir is None else Path(workdir)
+    with hosts.watch(), alone_in(folder):
         fit_ = _Fit(
             model,
             num_classes,
             train,
             held_out,
             config,
-            workdir,
+            folder,
             progress,
             made,
             stream,
@@ -209,7 +211,7 @@ class _Fit:
         train: Arrays,
         validation: Arrays,
         config: Config,
-        workdir: str | Path | None,
+        folder: Path | None,
         progress: bool,
         made: Made | None,
         stream: bool,
@@ -262,7 +264,6 @@ class _Fit:
             stream=stream,
             mesh=mesh,
         )
-        folder = None if workdir is None else Path(workdir)
         self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
         writes = folder is not None and hosts.is_first()
         if tensorboard and folder is None:

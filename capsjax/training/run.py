@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from capsjax import data, models
 from capsjax.serial import to_json
-from capsjax.training import hosts, loop, parallel
+from capsjax.training import hosts, lock, loop, parallel
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import Evaluation, Prediction, check_labels, evaluate, predict
 from capsjax.training.json_file import write_json
@@ -112,8 +112,8 @@ def train(
 
     Raises:
         ValueError: the directory belongs to a run of another config (the differences are named), or
-            the data does not fit the network, or the directory cannot be written, or the devices
-            cannot share a batch.
+            cannot be written, or another process trains there, or the data does not fit the
+            network, or the devices cannot share a batch.
         OSError: the disk became full or unwritable while training.
         FloatingPointError, KeyboardInterrupt, SystemExit, hosts.Lost: as ``loop.fit``.
     """
@@ -121,32 +121,33 @@ def train(
     check_labels(test["label"], len(settings.class_names))
     mesh = parallel.make_mesh(devices, settings.training.batch_size)
     provenance = surroundings()
-    result = fit(
-        settings,
-        dataset,
-        workdir,
-        progress=progress,
-        feed=feed,
-        devices=devices,
-        tensorboard=tensorboard,
-    )
-    evaluation = Run(result.model, settings).evaluate(
-        test, reconstruct=True, mesh=parallel.host_mesh(mesh)
-    )
-    if draw is not None and hosts.is_first():
-        draw(result, evaluation)
-    finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    summary = {
-        **_figures(settings, result, evaluation),
-        "parameters": models.count_parameters(result.model),
-        "command": command,
-        "finished": finished_at,
-        "settings": to_json(settings),
-        **provenance,
-    }
-    if hosts.is_first():
-        write_json(workdir / "summary.json", summary)
-    hosts.wait_for_all()
+    with lock.alone_in(workdir):
+        result = fit(
+            settings,
+            dataset,
+            workdir,
+            progress=progress,
+            feed=feed,
+            devices=devices,
+            tensorboard=tensorboard,
+        )
+        evaluation = Run(result.model, settings).evaluate(
+            test, reconstruct=True, mesh=parallel.host_mesh(mesh)
+        )
+        if draw is not None and hosts.is_first():
+            draw(result, evaluation)
+        finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        summary = {
+            **_figures(settings, result, evaluation),
+            "parameters": models.count_parameters(result.model),
+            "command": command,
+            "finished": finished_at,
+            "settings": to_json(settings),
+            **provenance,
+        }
+        if hosts.is_first():
+            write_json(workdir / "summary.json", summary)
+        hosts.wait_for_all()
     return result, evaluation, summary
 
 
@@ -187,21 +188,22 @@ def fit(
     if dataset.divide is not None:
         arrays, validation = dataset.divide(arrays)
     network = settings.create()
-    with hosts.first_goes_ahead():
-        _open(workdir, settings)
-    return loop.fit(
-        network,
-        arrays,
-        settings.training,
-        workdir=workdir,
-        progress=progress,
-        made=dataset.made,
-        feed=feed,
-        validation=validation,
-        devices=devices,
-        each_epoch=each_epoch,
-        tensorboard=tensorboard,
-    )
+    with lock.alone_in(workdir):
+        with hosts.first_goes_ahead():
+            _open(workdir, settings)
+        return loop.fit(
+            network,
+            arrays,
+            settings.training,
+            workdir=workdir,
+            progress=progress,
+            made=dataset.made,
+            feed=feed,
+            validation=validation,
+            devices=devices,
+            each_epoch=each_epoch,
+            tensorboard=tensorboard,
+        )
 
 
 def _figures(settings: Settings, result: loop.Result, evaluation: Evaluation) -> dict[str, Any]:
@@ -272,16 +274,11 @@ def load(workdir: str | Path) -> Run:
 
 
 def _open(workdir: Path, settings: Settings) -> None:
-    """Make a run directory, or make sure that it belongs to the same run.
+    """Begin a run in a directory, or make sure that it belongs to the same run.
 
     One in which nothing was saved yet may be taken over by another config.
     """
     wanted = to_json(settings)
-    if workdir.exists() and not workdir.is_dir():
-        raise ValueError(
-            f"the work directory {workdir} cannot be written (Not a directory): give another "
-            "--workdir"
-        )
     checkpoints = workdir / "checkpoints"
     saved = checkpoints.is_dir() and any(checkpoints.iterdir())
     if (workdir / "config.json").exists():
@@ -291,13 +288,12 @@ def _open(workdir: Path, settings: Settings) -> None:
                 f"{workdir} holds a run of another config ({'; '.join(found)}): use the same "
                 "options to continue it, or another --workdir"
             )
-    elif workdir.exists() and any(item.name != "config.partial" for item in workdir.iterdir()):
+    elif {item.name for item in workdir.iterdir()} - {"config.partial", lock.NAME}:
         raise ValueError(
             f"{workdir} is not empty and holds no run of capsjax: give a new or empty --workdir"
         )
     try:
         if hosts.is_first():
-            workdir.mkdir(parents=True, exist_ok=True)
             write_json(workdir / "config.json", wanted)
     except OSError as error:
         raise ValueError(
