@@ -122,6 +122,7 @@ def read_features(name: str, split: str) -> Arrays:
                 f"its files are {form}, which only TensorFlow reads; prepare it again with "
                 f"capsjax datasets prepare {name} --force"
             )
+        _check(folder)
         source: Any = builder.as_data_source(split)
         return _stacked(source)
     # TFDS, array_record and Pillow raise many types for damaged files.
@@ -249,22 +250,29 @@ def check_files(name: str) -> bool | None:
     folder = folder_of(name)
     if folder is None:
         raise ValueError(f"{name} is not prepared in {data_dir()}: capsjax datasets prepare {name}")
+    try:
+        return _check(folder)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; make it again with capsjax datasets prepare {name} --force"
+        ) from error
+
+
+def _check(folder: Path) -> bool | None:
+    """What ``check_files`` says of a folder."""
     if not (folder / _STAMP).is_file():
         return None
-    again = f"make it again with capsjax datasets prepare {name} --force"
     try:
         stamp = json.loads((folder / _STAMP).read_text())
         expected, verified = dict(stamp["sha256"]), bool(stamp["verified"])
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{folder / _STAMP} is damaged ({error!r}); {again}") from error
+        raise ValueError(f"{folder / _STAMP} is damaged ({error!r})") from error
     for file, checksum in expected.items():
         path = folder / file
         if not path.is_file():
-            raise ValueError(f"{path} is missing; {again}")
+            raise ValueError(f"{path} is missing")
         if (found := _sha256(path)) != checksum:
-            raise ValueError(
-                f"{path} has changed: its SHA-256 is {found}, expected {checksum}; {again}"
-            )
+            raise ValueError(f"{path} has changed: its SHA-256 is {found}, expected {checksum}")
     return verified
 
 

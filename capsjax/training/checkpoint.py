@@ -1,10 +1,12 @@
 """Checkpoints of a training run; the only file that imports orbax.
 
 A checkpoint is a flat dictionary of arrays. It is complete or absent: orbax writes into a temporary
-folder and renames it. Kept are the two newest and the one with the lowest validation error.
+folder and renames it, and renames it again before it removes it. Its files' checksums lie beside
+them. Kept are the two newest and the one with the lowest validation error.
 """
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from capsjax.training import hosts, seal
+
 _KEPT = 2
+_REMOVED = "removed"
+_logger = logging.getLogger("capsjax")
 
 # A checkpoint between two validations has no error to be ranked by, of which orbax warns each time.
 logging.getLogger("absl").addFilter(lambda record: "`tracked_metric`" not in record.getMessage())
@@ -23,15 +29,20 @@ class Checkpoints:
 
     Args:
         directory: the folder; made if missing.
+        mend: where checkpoints newer than the newest good one are damaged, rename their folders
+            and go on, with a warning that names them.
 
     Raises:
         OSError: it cannot be made or read.
         ValueError: it holds a damaged checkpoint.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, *, mend: bool = False):
         self.directory = directory
+        self._checked: dict[int, str | None] = {}
         directory.mkdir(parents=True, exist_ok=True)
+        if mend:
+            self._mend()
         try:
             self._manager = ocp.CheckpointManager(
                 directory.resolve(),
@@ -41,6 +52,7 @@ class Checkpoints:
         except OSError:
             raise
         except Exception as error:  # it reads the metadata of all checkpoints
+            self._refuse_damage(self._steps())
             raise self._damaged(directory, error) from error
 
     @property
@@ -55,6 +67,7 @@ class Checkpoints:
         Raises:
             ValueError: a checkpoint is damaged.
         """
+        self._refuse_damage(self._steps())
         try:
             return self._manager.best_step()
         except Exception as error:
@@ -76,6 +89,10 @@ class Checkpoints:
         metrics = None if error is None else {"error": error}
         self._manager.save(step, args=ocp.args.StandardSave(_flatten(tree)), metrics=metrics)
         self._manager.wait_until_finished()
+        if hosts.is_first():
+            seal.seal(self.directory / str(step))
+            self._checked.pop(step, None)
+            shutil.rmtree(self.directory / _REMOVED, ignore_errors=True)
 
     def restore(self, step: int, like: Any) -> Any:
         """Read a checkpoint.
@@ -99,6 +116,7 @@ class Checkpoints:
             else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf))
             for name, leaf in _flatten(like).items()
         }
+        self._refuse_damage([step])
         try:
             # Compared before a byte is read: a restore that fails midway leaves reads behind.
             found = self._manager.item_metadata(step)
@@ -110,6 +128,37 @@ class Checkpoints:
                 raise  # another host is gone
             raise self._damaged(self.directory / str(step), error) from error
         return jax.tree.unflatten(jax.tree.structure(like), [saved[name] for name in expected])
+
+    def _steps(self) -> list[int]:
+        names = [path.name for path in self.directory.iterdir()]
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def _damage(self, step: int) -> str | None:
+        """What is wrong with a checkpoint's files; each is read once."""
+        if step not in self._checked:
+            self._checked[step] = seal.damage(self.directory / str(step))
+        return self._checked[step]
+
+    def _refuse_damage(self, steps: list[int]) -> None:
+        for step in steps:
+            if reason := self._damage(step):
+                raise self._damaged(self.directory / str(step), ValueError(reason))
+
+    def _mend(self) -> None:
+        steps = self._steps()
+        good = [step for step in steps if self._damage(step) is None]
+        # Without a good one nothing is left to go on from; an older one may be the best there was.
+        self._refuse_damage([step for step in steps if not good or step <= good[-1]])
+        for step in steps[steps.index(good[-1]) + 1 :] if good else []:
+            place = self.directory / str(step)
+            aside = self.directory / f"{step}.damaged"
+            shutil.rmtree(aside, ignore_errors=True)
+            place.rename(aside)
+            _logger.warning(
+                "%s is a damaged checkpoint (%s): it was renamed to %s, and training goes on from "
+                "step %d",
+                *(place, self._damage(step), aside.name, good[-1]),
+            )
 
     @staticmethod
     def _damaged(place: Path, error: Exception) -> ValueError:
@@ -137,6 +186,8 @@ def _options() -> ocp.CheckpointManagerOptions:
         best_mode="min",
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(_KEPT), best]),
         enable_async_checkpointing=False,
+        # Renaming is one act: a removal that is broken off leaves no half checkpoint.
+        todelete_subdir=_REMOVED,
     )
 
 

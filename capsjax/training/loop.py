@@ -264,7 +264,11 @@ class _Fit:
             stream=stream,
             mesh=mesh,
         )
-        self.checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
+        self.checkpoints = None
+        if folder is not None:
+            # Several hosts would have to agree on what is damaged: there it is refused.
+            mend = jax.process_count() == 1
+            self.checkpoints = Checkpoints(folder / "checkpoints", mend=mend)
         writes = folder is not None and hosts.is_first()
         if tensorboard and folder is None:
             raise ValueError("event files for TensorBoard need a workdir to be kept in: give one")

@@ -1,10 +1,13 @@
 """``metrics.jsonl``: one JSON object a line, with step, split and values."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from capsjax.training.events import Events
+
+_logger = logging.getLogger("capsjax")
 
 
 class MetricLog:
@@ -21,12 +24,23 @@ class MetricLog:
         self._unwritten: list[dict[str, Any]] = []
 
     def resume(self, step: int) -> None:
-        """Start after a step: later lines, of work that no checkpoint holds, are dropped."""
+        """Start after a step: later lines, of work that no checkpoint holds, are dropped.
+
+        Raises:
+            ValueError: a line is broken; a broken last one, or lines that are missing, are no more
+                than a warning.
+        """
         if self.events is not None:
             self.events.resume(step)
         if self.path is None or not self.path.exists():
             return
         self.history = [entry for entry in read(self.path) if entry["step"] <= step]
+        lost = set(range(1, step + 1)) - {entry["step"] for entry in self.history}
+        if lost:
+            _logger.warning(
+                "%s has lost the metrics of %d steps, the first of them %d; the network has not",
+                *(self.path, len(lost), min(lost)),
+            )
         temporary = self.path.with_suffix(".partial")
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
         temporary.replace(self.path)
@@ -58,7 +72,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
     Args:
         path: ``metrics.jsonl``. A broken last line, from a process killed while writing, is left
-            out.
+            out with a warning.
 
     Returns:
         The objects in order.
@@ -68,11 +82,26 @@ def read(path: Path) -> list[dict[str, Any]]:
         OSError: the file cannot be read.
     """
     entries = []
-    lines = path.read_text().splitlines()
+    lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            entries.append(_entry(line))
+        except ValueError as error:
             if number < len(lines):
-                raise ValueError(f"{path}, line {number}, is not JSON ({error})") from error
+                raise ValueError(
+                    f"{path}, line {number}, is not a line of metrics ({error}): mend or remove it"
+                ) from error
+            _logger.warning("%s: the last line, %d, is broken and was left out", path, number)
     return entries
+
+
+def _entry(line: bytes) -> dict[str, Any]:
+    entry = json.loads(line)
+    if not isinstance(entry, dict):
+        raise ValueError("it is no object")
+    if type(entry.get("step")) is not int or not isinstance(entry.get("split"), str):
+        raise ValueError("it has no step and split")
+    for name in entry.keys() - {"step", "split"}:
+        if type(entry[name]) not in (int, float):
+            raise ValueError(f"{name} is no number")
+    return entry

@@ -26,6 +26,7 @@ from capsjax.training.settings import (
     differences,
     read_settings,
     settings_for,
+    write_settings,
 )
 
 __all__ = [
@@ -278,7 +279,6 @@ def _open(workdir: Path, settings: Settings) -> None:
 
     One in which nothing was saved yet may be taken over by another config.
     """
-    wanted = to_json(settings)
     checkpoints = workdir / "checkpoints"
     saved = checkpoints.is_dir() and any(checkpoints.iterdir())
     if (workdir / "config.json").exists():
@@ -294,7 +294,7 @@ def _open(workdir: Path, settings: Settings) -> None:
         )
     try:
         if hosts.is_first():
-            write_json(workdir / "config.json", wanted)
+            write_settings(workdir, settings)
     except OSError as error:
         raise ValueError(
             f"the work directory {workdir} cannot be written ({error.strerror}): give another "

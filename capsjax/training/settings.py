@@ -1,5 +1,6 @@
 """What a run directory was made with, and configs as JSON."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from capsjax.data import recipes
 from capsjax.serial import from_json, to_json
 from capsjax.training.config import Config
 from capsjax.training.division import check_recipe
+from capsjax.training.json_file import write_json
+
+_FILE = "config.json"
+_CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
@@ -100,16 +105,23 @@ def read_settings(workdir: Path) -> Settings:
         What ``config.json`` says.
 
     Raises:
-        ValueError: there is none, or it does not fit this version of the library.
+        ValueError: there is none, it has changed, or it does not fit this version of the library.
     """
-    path = workdir / "config.json"
+    path = workdir / _FILE
     if not path.is_file():
         raise ValueError(
             f"{workdir} is not a run directory (it has no config.json): give a folder that "
             "capsjax train made with --workdir"
         )
     try:
-        return settings_of(json.loads(path.read_text()))
+        values = json.loads(path.read_text())
+        stated = values.pop(_CHECKSUM, None)
+        if stated is not None and stated != _checksum(values):
+            raise ValueError(
+                f"{path} is damaged: it is not what was written there. Bring it back from a copy, "
+                f"or look at it, mend it and remove its {_CHECKSUM}"
+            )
+        return settings_of(values)
     except (
         json.JSONDecodeError,
         UnicodeDecodeError,
@@ -121,6 +133,20 @@ def read_settings(workdir: Path) -> Settings:
             f"{path} is not a config of this version of capsjax ({error!r}); use the version that "
             "made it, or train anew in another --workdir"
         ) from error
+
+
+def write_settings(workdir: Path, settings: Settings) -> None:
+    """Write ``config.json``, with its own checksum.
+
+    Args:
+        workdir: the run directory.
+        settings: what to write.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    values = to_json(settings)
+    write_json(workdir / _FILE, {**values, _CHECKSUM: _checksum(values)})
 
 
 def settings_of(values: dict[str, Any]) -> Settings:
@@ -149,6 +175,10 @@ def differences(there: Settings, here: Settings) -> list[str]:
         for name in sorted({*_names(found), *_names(wanted)})
         if _at(found, name) != _at(wanted, name) and not (name == "training.epochs" and more)
     ]
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _names(values: dict[str, Any], prefix: str = "") -> list[str]:

@@ -171,6 +171,7 @@ def without_its_last_epoch(workdir: Path) -> None:
 def to_more_epochs(workdir: Path) -> None:
     config = json.loads((workdir / "config.json").read_text())
     config["training"]["epochs"] = 3
+    del config["sha256"]  # as a person is told to who changes it
     (workdir / "config.json").write_text(json.dumps(config))
 
 

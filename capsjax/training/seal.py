@@ -1,0 +1,63 @@
+"""Checksums of a folder's files, kept in it: what a disk changes afterwards is found."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from capsjax.training.json_file import write_json
+
+NAME = "sha256.json"
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums of all files of a folder into it.
+
+    Args:
+        folder: complete; nothing in it changes any more.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    checksums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    write_json(folder / NAME, checksums)
+
+
+def damage(folder: Path) -> str | None:
+    """What has changed in a folder since it was sealed, or None; None, too, if it never was.
+
+    Args:
+        folder: as ``seal`` took it.
+
+    Raises:
+        OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "file")
+        ...     _ = file.write_text("abc")
+        ...     seal(Path(folder))
+        ...     before = damage(Path(folder))
+        ...     _ = file.write_text("abd")
+        ...     before, damage(Path(folder))
+        (None, 'file has changed')
+    """
+    if not (folder / NAME).exists():
+        return None
+    try:
+        checksums = dict(json.loads((folder / NAME).read_bytes()))
+    except (ValueError, TypeError):
+        return f"{NAME} has changed"
+    for name, checksum in checksums.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _sha256(path) != checksum:
+            return f"{name} has changed"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
