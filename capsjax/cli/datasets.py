@@ -9,6 +9,7 @@ import numpy as np
 import tyro
 
 from capsjax import data, figures
+from capsjax.cli import pictures
 from capsjax.cli.options import parse, print_json, table
 from capsjax.data import prepared
 
@@ -183,7 +184,7 @@ def show(arguments: Sequence[str]) -> None:
     title = f"{dataset.name}, {options.split}: {len(order)} of {total:,}"
     figure = figures.contact_sheet(arrays["image"][order], captions, title=title)
     output = options.output or Path(f"{Path(options.name).stem}.png")
-    figure.savefig(output, dpi=120)
+    pictures.write(figure, output, dpi=120)
     print(f"{len(order)} images of {options.name} are in {output}")
 
 

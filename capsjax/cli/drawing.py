@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from capsjax import data, pretrained
+from capsjax.cli import pictures
 from capsjax.cli.options import parse, print_json
 from capsjax.cli.pictures import Subject, Without, drawn
 from capsjax.training import metric_log, run
@@ -64,7 +65,7 @@ def figures_command(arguments: Sequence[str]) -> None:
             without[name] = str(figure)
             continue
         path = folder / f"{name}.png"
-        figure.savefig(path, dpi=150)
+        pictures.write(figure, path, dpi=150)
         written[name] = str(path)
         if not options.json:
             print(path, flush=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +29,26 @@ _EPSILON = 0.1
 
 class Without(Exception):
     """A network has no such picture; the message says why."""
+
+
+def write(figure: Figure, path: Path, *, dpi: int) -> None:
+    """Write a picture beside its place, then put it there: a full disk leaves no half picture.
+
+    Args:
+        figure: what to write.
+        path: of the file, whose ending says the format.
+        dpi: dots per inch.
+
+    Raises:
+        OSError: the file cannot be written; one that was there stays as it was.
+        ValueError: matplotlib knows no such format.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        figure.savefig(partial, dpi=dpi, format=path.suffix.removeprefix(".") or "png")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -221,4 +221,4 @@ def _draw(
         history=result.history,
     )
     for name, figure in pictures.of_training(subject):
-        figure.savefig(folder / f"{name}.png", dpi=150)
+        pictures.write(figure, folder / f"{name}.png", dpi=150)

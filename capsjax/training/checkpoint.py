@@ -87,12 +87,21 @@ class Checkpoints:
         if step == self.latest:
             return
         metrics = None if error is None else {"error": error}
-        self._manager.save(step, args=ocp.args.StandardSave(_flatten(tree)), metrics=metrics)
-        self._manager.wait_until_finished()
-        if hosts.is_first():
-            seal.seal(self.directory / str(step))
-            self._checked.pop(step, None)
-            shutil.rmtree(self.directory / _REMOVED, ignore_errors=True)
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(_flatten(tree)), metrics=metrics)
+            self._manager.wait_until_finished()
+            if hosts.is_first():
+                seal.seal(self.directory / str(step))
+                self._checked.pop(step, None)
+                shutil.rmtree(self.directory / _REMOVED, ignore_errors=True)
+        except (OSError, ValueError) as failed:  # the storage below orbax raises the latter
+            full = "No space left on device"
+            reason = full if full in str(failed) else " ".join(str(failed).split())[:200]
+            raise OSError(
+                f"the checkpoint of step {step} could not be written in {self.directory} "
+                f"({reason}): free some space; earlier ones are untouched, training goes on from "
+                "the last"
+            ) from failed
 
     def restore(self, step: int, like: Any) -> Any:
         """Read a checkpoint.

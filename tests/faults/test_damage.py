@@ -1,11 +1,16 @@
 """Files cut short and with flipped bits: found, named, never silently another result."""
 
+import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
+from capsjax.training import loop, metric_log
+from capsjax.training.checkpoint import Checkpoints
+from capsjax.training.settings import read_settings
 from tests.faults import damage
-from tests.training.small import orbax_leftovers
+from tests.training.small import Level, assert_same_bits, flat_images, orbax_leftovers
 
 # What costs milliseconds a case is done in full; the rest by ``python -m tests.faults.campaign``.
 FULL = {"cuts": 50, "flips": 200}
@@ -33,3 +38,118 @@ def test_no_damage_is_silent_and_none_is_a_traceback(
     if kind not in ("metrics", "checkpoints"):
         assert found["cut"]["same"] <= 2
         assert together["changed"] == 0
+
+
+# One case of each, looked at closely
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Three checkpoints, the first of them the best."""
+    writer = Checkpoints(tmp_path / "checkpoints")
+    for step, error in ((1, 0.1), (2, 0.3), (3, 0.2)):
+        writer.save(step, {"x": jnp.full(3, step)}, error=error)
+    writer.close()
+    return writer.directory
+
+
+def spoil(folder: Path) -> None:
+    path = folder / "metrics" / "metrics"
+    path.write_text(path.read_text().replace("0.", "0.0"))  # JSON still, of another error
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_an_older_and_is_written_anew(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil(place / "3")
+    opened = Checkpoints(place, mend=True)
+    assert (opened.latest, opened.best) == (2, 1)
+    [said] = caplog.messages
+    assert f"{place / '3'} is a damaged checkpoint (metrics/metrics has changed)" in said
+    assert said.endswith("renamed to 3.damaged, and training goes on from step 2")
+    opened.save(3, {"x": jnp.full(3, 3)}, error=0.2)
+    opened.close()
+    again = Checkpoints(place)
+    assert (again.latest, again.best) == (3, 1)
+    again.close()
+    assert sorted(path.name for path in place.iterdir()) == ["1", "2", "3", "3.damaged"]
+
+
+@pytest.mark.parametrize("steps", [("1",), ("2",), ("1", "2", "3")])
+def test_an_older_damaged_checkpoint_and_all_of_them_are_refused(
+    place: Path, steps: tuple[str, ...]
+) -> None:
+    for step in steps:
+        spoil(place / step)
+    before = sorted(place.rglob("*"))
+    with pytest.raises(ValueError, match=rf"{place / steps[0]} is not a checkpoint .*damaged"):
+        Checkpoints(place, mend=True)
+    opened = Checkpoints(place)
+    with pytest.raises(ValueError, match=rf"{place / steps[0]} is not a checkpoint .*damaged"):
+        print(opened.best)
+    opened.close()
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_checkpoint_without_checksums_is_one_of_an_older_version(place: Path) -> None:
+    for seal in place.rglob("sha256.json"):
+        seal.unlink()
+    opened = Checkpoints(place, mend=True)
+    assert (opened.latest, opened.best) == (3, 1)
+    opened.close()
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_bits_of_an_undisturbed_one(
+    tmp_path: Path,
+) -> None:
+    images = flat_images(range(10, 250, 20), label=0)
+    options = {"batch_size": 2, "validation": 2, "learning_rate": 0.1, "checkpoint_every": 2}
+
+    def fit(workdir: Path, epochs: int) -> loop.Result:
+        config = loop.Config(epochs=epochs, schedule="recipe", **options)
+        return loop.fit(Level(), images, config, workdir=workdir)
+
+    wanted = fit(tmp_path / "undisturbed", 3)
+    fit(tmp_path / "run", 2)
+    spoil(tmp_path / "run" / "checkpoints" / "10")
+    found = fit(tmp_path / "run", 3)
+    assert_same_bits(found.state, wanted.state)
+    assert found.history == wanted.history
+
+
+def test_a_changed_config_is_named_and_one_changed_on_purpose_says_how(tmp_path: Path) -> None:
+    damage.of_config(tmp_path, cuts=0, flips=0, seed=0)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(ValueError, match=rf"{path} is damaged.*remove its sha256"):
+        read_settings(tmp_path)
+    values = json.loads(path.read_text())
+    del values["sha256"]
+    path.write_text(json.dumps(values))
+    assert read_settings(tmp_path).training.seed == 1
+
+
+@pytest.mark.parametrize(
+    "line", [b"5", b'{"split": "train"}', b'{"step": 1.5, "split": "train"}', b"\xff", b"[]"]
+)
+def test_a_line_that_is_none_of_metrics_is_named(
+    tmp_path: Path, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    good = b'{"step": 1, "split": "train", "loss": 0.5}'
+    path.write_bytes(b"\n".join([line, good]))
+    with pytest.raises(ValueError, match=rf"{path}, line 1, is not a line of metrics"):
+        metric_log.read(path)
+    path.write_bytes(b"\n".join([good, line]))
+    assert metric_log.read(path) == [{"step": 1, "split": "train", "loss": 0.5}]
+    assert caplog.messages == [f"{path}: the last line, 2, is broken and was left out"]
+
+
+def test_lines_that_are_gone_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "split": "train", "loss": 0.5}\n')
+    metric_log.MetricLog(path).resume(4)
+    [said] = caplog.messages
+    assert said.startswith(f"{path} has lost the metrics of 3 steps, the first of them 2")

@@ -1,0 +1,87 @@
+"""What a long training takes: host memory after a warm-up, and compilations.
+
+``python -m tests.faults.growth --steps 10000`` prints the figures as JSON. It trains ``Level`` on a
+set whose last batch is short, and validates after every epoch on one whose last batch is, too.
+"""
+
+import argparse
+import gc
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from capsjax.training import loop
+from capsjax.training.metric_log import MetricLog
+from tests.training.small import Level, flat_images
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_EPOCH = 50  # steps; 7 images of the 407 to train on are left over
+_SHARE = 4  # of all steps, one in so many warms up
+
+
+def measure(steps: int, workdir: Path) -> dict[str, Any]:
+    """Train so many steps, at least 400, in a work directory.
+
+    Returns:
+        ``megabytes`` of the process after the warm-up and ``megabytes_at_end``, ``growth`` as a
+        share, ``compilations`` in all, and ``compilations_after`` the second epoch.
+    """
+    compiled, sizes, late = [0], {}, []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.__setitem__(0, compiled[0] + (event == _COMPILED))
+    )
+    write = MetricLog.write
+
+    def write_and_look(self: MetricLog, step: int, split: str, values: dict[str, float]) -> None:
+        write(self, step, split, values)
+        if split == "validation":
+            gc.collect()
+            sizes[step] = _megabytes()
+            if step >= 2 * _EPOCH:
+                late.append(compiled[0])
+
+    MetricLog.write = write_and_look  # type: ignore[method-assign]
+    try:
+        config = loop.Config(
+            epochs=steps // _EPOCH,
+            batch_size=8,
+            validation=130,
+            learning_rate=1e-4,
+            schedule="recipe",
+            checkpoint_every=1000,
+            shift=1,
+        )
+        images = flat_images([number % 256 for number in range(537)], label=0)
+        done = loop.fit(Level(), images, config, workdir=workdir).steps
+    finally:
+        MetricLog.write = write  # type: ignore[method-assign]
+    warm = max(size for step, size in sizes.items() if step <= done / _SHARE)
+    return {
+        "steps": done,
+        "megabytes": round(warm, 1),
+        "megabytes_at_end": round(sizes[done], 1),
+        "growth": round(sizes[done] / warm - 1, 4),
+        "compilations": late[-1],
+        "compilations_after": late[-1] - late[0],
+    }
+
+
+def _megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Train and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=10_000)
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(parser.parse_args().steps, Path(folder) / "run")))
+
+
+if __name__ == "__main__":
+    main()
