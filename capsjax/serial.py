@@ -33,25 +33,63 @@ def from_json(kind: Any, values: Any, overrides: dict[str, Any] | None = None) -
         An instance of ``kind``.
 
     Raises:
-        TypeError: a field is unknown or missing.
-        ValueError: a value that the dataclass refuses.
+        TypeError: a field is unknown or missing, or of another type.
+        ValueError: a value that the dataclass refuses, or values nested too deep.
     """
+    try:
+        return _from_json(kind, values, overrides)
+    except RecursionError:
+        raise ValueError("values are nested too deep, expected what to_json gave") from None
+
+
+def _from_json(kind: Any, values: Any, overrides: dict[str, Any] | None = None) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(values, dict):
             raise TypeError(f"{values!r} is no {kind}, expected an object")
         hints = {**typing.get_type_hints(kind), **(overrides or {})}
         unknown = set(values) - set(hints)
         if unknown:
-            raise TypeError(f"unknown fields: {', '.join(sorted(unknown))}")
+            raise TypeError(
+                f"unknown fields: {', '.join(sorted(unknown))}, expected some of: "
+                f"{', '.join(hints)}"
+            )
+        missing = [field.name for field in dataclasses.fields(kind) if _is_missing(field, values)]
+        if missing:
+            raise TypeError(f"it has no {', '.join(missing)}, expected: {', '.join(hints)}")
         fields = values.copy()
         if isinstance(fields.get("routing"), dict):
             algorithm = dict(fields["routing"])
+            if "algorithm" not in algorithm:
+                raise TypeError("routing has no algorithm, expected its name")
             hints["routing"] = routing.find(algorithm.pop("algorithm")).Config
             fields["routing"] = algorithm
         return typing.cast(Any, kind)(
-            **{name: from_json(hints[name], value) for name, value in fields.items()}
+            **{name: _from_json(hints[name], value) for name, value in fields.items()}
         )
     return _tuples(values)
+
+
+def _is_missing(field: dataclasses.Field, values: dict[str, Any]) -> bool:
+    has_none = field.default is field.default_factory is dataclasses.MISSING
+    return has_none and field.name not in values
+
+
+def parse(text: str | bytes) -> Any:
+    """JSON text as values.
+
+    Args:
+        text: of a file.
+
+    Returns:
+        The values.
+
+    Raises:
+        ValueError: it is no JSON, no UTF-8, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep, expected what capsjax wrote") from None
 
 
 def _tuples(value: Any) -> Any:

@@ -52,8 +52,8 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from capsjax import models
-from capsjax.serial import from_json, to_json
+from capsjax import checks, models
+from capsjax.serial import from_json, parse, to_json
 
 FORMAT = "capsjax weights 1"
 _VERSION = importlib.metadata.version("capsjax")
@@ -61,6 +61,7 @@ _VERSION = importlib.metadata.version("capsjax")
 _STORED = nnx.Not(nnx.RngState)
 
 
+@checks.arguments
 def save(
     path: str | Path,
     model: nnx.Module,
@@ -107,6 +108,7 @@ def save(
     _replace(Path(path), safetensors.numpy.save(arrays, texts))
 
 
+@checks.arguments
 def load(path: str | Path) -> nnx.Module:
     """A network from a file that ``save`` wrote.
 
@@ -149,6 +151,7 @@ def load(path: str | Path) -> nnx.Module:
     return nnx.merge(graph, nnx.from_flat_state(filled), random)
 
 
+@checks.arguments
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """What a file says about its network, as the module's docstring lists it.
 
@@ -278,6 +281,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metadata and arrays of an undamaged file of ours."""
+    checks.regular(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             texts = file.metadata() or {}
@@ -295,7 +299,10 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise ValueError(
             f"{path} is damaged: its checksum is not that of its contents; copy or save it anew"
         )
-    values = {key: json.loads(text) for key, text in texts.items()}
+    try:
+        values = {key: parse(text) for key, text in texts.items()}
+    except ValueError as error:
+        raise ValueError(f"{path} has metadata that is not JSON ({error}): save it anew") from error
     if values["format"] != FORMAT:
         raise ValueError(
             f"{path} has the format {values['format']!r}, expected {FORMAT!r}: load it with the "

@@ -34,6 +34,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Int
 
+from capsjax import checks
 from capsjax.ops.squash import safe_norm, squash
 
 Norm = Literal["linf", "l2"]
@@ -56,6 +57,7 @@ class GradientStatistics(NamedTuple):
     magnitude: Array
 
 
+@checks.arguments
 def fgsm(loss: Loss, image: Float[Array, "..."], *, epsilon: Number) -> Float[Array, "..."]:
     r"""Fast gradient sign method: one step of epsilon in every pixel.
 
@@ -86,6 +88,7 @@ def fgsm(loss: Loss, image: Float[Array, "..."], *, epsilon: Number) -> Float[Ar
     return _projected(image + _step(loss, image, epsilon, "linf"), image, epsilon, "linf")
 
 
+@checks.arguments
 def bim(
     loss: Loss,
     image: Float[Array, "..."],
@@ -122,6 +125,7 @@ def bim(
     return _climb(loss, image, image, epsilon, step, num_steps, "linf")
 
 
+@checks.arguments
 def pgd(
     loss: Loss,
     image: Float[Array, "..."],
@@ -172,6 +176,7 @@ def pgd(
     return _climb(loss, image, start, epsilon, step, num_steps, norm)
 
 
+@checks.arguments
 def untargeted(scores: Callable[[Array], Array], label: int | Int[Array, ""]) -> Loss:
     r"""The loss whose rise takes an image away from its class: cross-entropy of a softmax.
 
@@ -202,6 +207,7 @@ def untargeted(scores: Callable[[Array], Array], label: int | Int[Array, ""]) ->
     return loss
 
 
+@checks.arguments
 def targeted(scores: Callable[[Array], Array], target: int | Int[Array, ""]) -> Loss:
     """The loss whose rise takes an image towards a class: the negative of ``untargeted``'s.
 
@@ -228,6 +234,7 @@ def targeted(scores: Callable[[Array], Array], target: int | Int[Array, ""]) -> 
     return loss
 
 
+@checks.arguments
 def margin(scores: Callable[[Array], Array], label: int | Int[Array, ""]) -> Loss:
     r"""The loss whose rise takes an image away from its class: the best other score less its own.
 
@@ -263,6 +270,7 @@ def margin(scores: Callable[[Array], Array], label: int | Int[Array, ""]) -> Los
     return loss
 
 
+@checks.arguments
 def log_shares(activations: Float[Array, " classes"]) -> Float[Array, " classes"]:
     r"""Logits of which the softmax is each activation's share in their sum.
 
@@ -285,6 +293,7 @@ def log_shares(activations: Float[Array, " classes"]) -> Float[Array, " classes"
     return jnp.log(some / jnp.sum(some))
 
 
+@checks.arguments
 def vote_scores(votes: Float[Array, "parents dim children"]) -> Float[Array, " parents"]:
     r"""Lengths that class capsules would have if all votes counted the same.
 
@@ -319,6 +328,7 @@ def vote_scores(votes: Float[Array, "parents dim children"]) -> Float[Array, " p
     return safe_norm(squash(votes.mean(-1)))
 
 
+@checks.arguments
 def gradient_statistics(gradients: Float[Array, "..."]) -> GradientStatistics:
     """Share of exact zeros in gradients, and their mean magnitude.
 
@@ -415,8 +425,14 @@ def _checked(image: Array, *, num_steps: int | Array = 1, **lengths: Number) -> 
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(f"image has dtype {image.dtype}, expected float in [0, 1]: divide by 255")
     for name, value in lengths.items():
-        if np.ndim(value) or not (isinstance(value, jax.core.Tracer) or value >= 0):
-            raise ValueError(f"{name} is {value}, expected one number that is not negative")
-    if not isinstance(num_steps, jax.core.Tracer) and num_steps < 1:
-        raise ValueError(f"num_steps is {num_steps}, expected at least 1")
+        traced, most = isinstance(value, jax.core.Tracer), float(jnp.finfo(image.dtype).max)
+        if np.ndim(value) or not (traced or 0 <= value <= most):
+            raise ValueError(
+                f"{name} is {value}, expected one number that is not negative, nor too large for "
+                f"{image.dtype}"
+            )
+    if not isinstance(num_steps, jax.core.Tracer):
+        if num_steps < 1:
+            raise ValueError(f"num_steps is {num_steps}, expected at least 1")
+        checks.sizes(num_steps=int(num_steps))
     return image

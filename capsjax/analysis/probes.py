@@ -30,9 +30,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
+from capsjax import checks
 from capsjax.analysis import ridge
 
 
+@checks.arguments
 def invariance_error(
     before: ArrayLike, after: ArrayLike, *, groups: ArrayLike | None = None
 ) -> float:
@@ -83,6 +85,7 @@ def invariance_error(
     return float(moved / between)
 
 
+@checks.arguments
 def equivariance_error(
     before: ArrayLike,
     after: ArrayLike,
@@ -123,6 +126,7 @@ def equivariance_error(
     return _unexplained(before, {"after": after}, groups, fit)["after"]
 
 
+@checks.arguments
 def linear_probes(
     features: ArrayLike,
     factors: Mapping[str, ArrayLike],
@@ -165,6 +169,7 @@ def linear_probes(
     return {name: 1 - error for name, error in errors.items()}
 
 
+@checks.arguments
 def circular(degrees: ArrayLike) -> Float[np.ndarray, "N 2"]:
     """Sine and cosine of angles, in which 359 degrees are next to 0.
 
@@ -174,14 +179,20 @@ def circular(degrees: ArrayLike) -> Float[np.ndarray, "N 2"]:
     Returns:
         float64 ``[N, 2]``.
 
+    Raises:
+        ValueError: one is infinite.
+
     Example:
         >>> circular([0, 90]).round(6).tolist()
         [[0.0, 1.0], [1.0, 0.0]]
     """
-    angles = np.deg2rad(np.asarray(degrees, float))
+    angles = np.deg2rad(checks.floats("degrees", degrees))
+    if np.isinf(angles).any():
+        raise ValueError("degrees hold one that is infinite, expected finite angles")
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1)
 
 
+@checks.arguments
 def halves(
     count: int, *, groups: ArrayLike | None = None, seed: int = 0
 ) -> Bool[np.ndarray, " count"]:
@@ -203,6 +214,8 @@ def halves(
         >>> int(chosen[:2].sum()), int(chosen[2:].sum())
         (1, 2)
     """
+    checks.sizes(count=count, most=2**30)
+    checks.seed(seed)
     labels = _labels(groups, count)
     random = np.random.default_rng(seed)
     chosen = np.zeros(count, bool)
@@ -212,6 +225,7 @@ def halves(
     return chosen
 
 
+@checks.arguments
 def principal_components(
     features: ArrayLike,
     count: int,
@@ -289,7 +303,7 @@ def _unexplained(
 
 
 def _matrix(name: str, values: ArrayLike) -> np.ndarray:
-    array = np.asarray(values, float)
+    array = checks.floats(name, values)
     if array.ndim != 2 or not array.size:
         raise ValueError(
             f"{name} has shape {array.shape}, expected [N, D]: flatten what an image has"
@@ -300,7 +314,7 @@ def _matrix(name: str, values: ArrayLike) -> np.ndarray:
 
 
 def _target(name: str, values: ArrayLike, count: int) -> np.ndarray:
-    array = np.asarray(values, float)
+    array = checks.floats(name, values)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or len(array) != count or not np.isfinite(array).all():
         raise ValueError(

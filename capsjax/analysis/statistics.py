@@ -7,13 +7,14 @@ the two gets wrong, and the images that are hard for both drop out.
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from scipy.special import bdtr, stdtrit
+
+from capsjax import checks
 
 
 class McNemar(NamedTuple):
@@ -62,6 +63,7 @@ class Calibration(NamedTuple):
     accuracy: Float[np.ndarray, " bins"]
 
 
+@checks.arguments(nan=True)
 def wilson_interval(errors: int, total: int) -> tuple[float, float]:
     """95 % Wilson score interval of an error rate.
 
@@ -91,8 +93,9 @@ def wilson_interval(errors: int, total: int) -> tuple[float, float]:
     return centre - half if errors else 0.0, centre + half if errors < total else 1.0
 
 
+@checks.arguments(nan=True)
 def mean_interval(
-    values: Sequence[float], *, low: float = 0.0, high: float = 1.0, confidence: float = 0.95
+    values: ArrayLike, *, low: float = 0.0, high: float = 1.0, confidence: float = 0.95
 ) -> tuple[float, tuple[float, float] | None]:
     """Mean of values, such as the errors of several seeds, and where it lies with some confidence.
 
@@ -120,10 +123,13 @@ def mean_interval(
         >>> round(mean, 4), [round(end, 4) for end in interval]
         (100.5, [68.7345, 132.2655])
     """
-    count = len(values)
+    array = checks.floats("values", values)
+    if array.ndim != 1:
+        raise ValueError(f"values is {checks.shown(values)}, expected a list of numbers")
+    count = len(array)
     if count < 1:
         raise ValueError("no values, expected at least one")
-    for value in values:
+    for value in array.tolist():
         if not (math.isfinite(value) and low <= value <= high):
             raise ValueError(
                 f"a value is {value}, expected a finite number from {low} to {high}: give low and "
@@ -131,14 +137,15 @@ def mean_interval(
             )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, expected a number between 0 and 1")
-    mean = math.fsum(values) / count
+    mean = math.fsum(array) / count
     if count == 1:
         return mean, None
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    variance = math.fsum((value - mean) ** 2 for value in array) / (count - 1)
     half = float(stdtrit(count - 1, (1 + confidence) / 2)) * math.sqrt(variance / count)
     return mean, (max(mean - half, low), min(mean + half, high))
 
 
+@checks.arguments(nan=True)
 def mcnemar(first_wrong: ArrayLike, second_wrong: ArrayLike) -> McNemar:
     """Whether two networks differ on the same images: McNemar's test, exact and two-sided.
 
@@ -168,6 +175,7 @@ def mcnemar(first_wrong: ArrayLike, second_wrong: ArrayLike) -> McNemar:
     return McNemar(only_first, only_second, min(1.0, 2 * tail))
 
 
+@checks.arguments(nan=True)
 def paired_bootstrap(
     first_wrong: ArrayLike,
     second_wrong: ArrayLike,
@@ -209,6 +217,8 @@ def paired_bootstrap(
     only_first, only_second, total = _disagreements(first_wrong, second_wrong)
     if samples < 1:
         raise ValueError(f"samples is {samples}, expected at least 1")
+    checks.sizes(samples=samples, most=10**7)
+    checks.seed(seed)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}, expected a number between 0 and 1, such as 0.95")
     # The larger first, so that the same sets are drawn when the networks are swapped.
@@ -222,6 +232,7 @@ def paired_bootstrap(
     return Difference((only_first - only_second) / total, float(low), float(high))
 
 
+@checks.arguments(nan=True)
 def expected_calibration_error(
     confidences: ArrayLike, correct: ArrayLike, bins: int = 15
 ) -> Calibration:
@@ -253,7 +264,7 @@ def expected_calibration_error(
         >>> round(found.error, 4), found.counts.tolist(), found.accuracy.tolist()
         (0.3667, [1, 2], [0.0, 0.5])
     """
-    sure, right = np.asarray(confidences, float), _as_bool("correct", correct)
+    sure, right = checks.floats("confidences", confidences), _as_bool("correct", correct)
     if sure.shape != right.shape or sure.ndim != 1 or not len(sure):
         raise ValueError(
             f"confidences have shape {sure.shape} and correct {right.shape}, expected [N] for "
@@ -264,6 +275,7 @@ def expected_calibration_error(
         raise ValueError(f"a confidence is {wrong}, expected all in [0, 1]")
     if bins < 1:
         raise ValueError(f"bins is {bins}, expected at least 1")
+    checks.sizes(bins=bins)
     which = np.searchsorted(np.arange(1, bins + 1) / bins, sure)
     counts = np.bincount(which, minlength=bins)
     some = np.where(counts, counts, np.nan)

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from capsjax import checks
 from capsjax.data import cifar10, coil20, files, made, mnist, mnist_like, smallnorb, svhn, toy_norb
 from capsjax.data.archives import data_dir as _data_dir
 from capsjax.data.dataset import Arrays, Dataset, check_arrays
@@ -52,6 +53,7 @@ def names() -> list[str]:
     return list(DATASETS)
 
 
+@checks.arguments
 def find(name: str | Path) -> Dataset:
     """A data set by its name, or the user's own by its path.
 
@@ -73,7 +75,7 @@ def find(name: str | Path) -> Dataset:
     """
     if str(name) in DATASETS:
         return DATASETS[str(name)]()
-    if not Path(name).exists():
+    if not checks.exists(name):
         raise ValueError(
             f"unknown dataset {str(name)!r}, expected one of: {', '.join(DATASETS)}, or the path "
             "of an .npz file or of a folder with one folder of images per class"
@@ -81,6 +83,7 @@ def find(name: str | Path) -> Dataset:
     return files.dataset(Path(name))
 
 
+@checks.arguments
 def load(name: str | Path, split: str = "train") -> Arrays:
     """Images and labels of one split.
 
@@ -101,6 +104,7 @@ def load(name: str | Path, split: str = "train") -> Arrays:
     return find(name).load(split)
 
 
+@checks.arguments
 def builder(name: str, *, data_dir: str | Path | None = None) -> Any:
     """A TFDS builder under the data set's official name, which needs no TensorFlow.
 

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
+from capsjax import checks
 from capsjax.data import warp
-from capsjax.data.generated import example_key
+from capsjax.data.generated import check_base, example_key
 
 SOURCE = "synthetic: made from MNIST by capsjax after the description of affNIST, not affNIST"
 PARAMETERS = ("rotation", "shear", "scale_y", "scale_x", "shift_y", "shift_x")
@@ -39,6 +40,7 @@ class Config:
     pad: int = 6
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         if self.rotation < 0 or self.shear < 0 or self.pad < 0:
             raise ValueError(
                 f"rotation is {self.rotation}, shear is {self.shear} and pad is {self.pad}, "
@@ -48,6 +50,7 @@ class Config:
             raise ValueError(f"scale is {self.scale}, expected 0 < smallest <= largest")
 
 
+@checks.arguments
 def example(
     key: Array,
     base: Mapping[str, Array],
@@ -74,6 +77,7 @@ def example(
 
     Source: https://www.cs.toronto.edu/~tijmen/affNIST
     """
+    check_base(base)
     linear_key, shift_key = jax.random.split(example_key(key, index, variant))
     # The frame of zeros lets the outermost pixels fade to 0 too.
     image = jnp.pad(base["image"][index].astype(jnp.float32), ((1, 1), (1, 1), (0, 0)))

@@ -7,10 +7,16 @@ count downwards, so positions and displacements are (y, x) pairs.
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
+
+from capsjax import checks
+
+# Rows and columns of an image, and pixels that it is moved by.
+_LARGEST = 4096
 
 
-def shift(key: Array, image: Array, *, limit: int) -> Array:
+@checks.arguments
+def shift(key: Array, image: Shaped[Array, "h w c"], *, limit: int) -> Array:
     """Move an image by whole pixels, drawn uniformly from [-limit, limit] for each axis.
 
     Args:
@@ -23,12 +29,16 @@ def shift(key: Array, image: Array, *, limit: int) -> Array:
 
     Source: Sabour, Frosst and Hinton 2017, section 5 (2 pixels for MNIST).
     """
+    checks.sizes(least=0, most=max(image.shape), limit=limit)
     if limit == 0:
         return image
     return place(image, limit - jax.random.randint(key, (2,), 0, 2 * limit + 1), limit=limit)
 
 
-def place(image: Array, offset: Int[Array, "2"], *, limit: int, pad: int = 0) -> Array:
+@checks.arguments
+def place(
+    image: Shaped[Array, "h w c"], offset: Int[Array, "2"], *, limit: int, pad: int = 0
+) -> Array:
     """An image on a larger canvas, moved by whole pixels.
 
     Args:
@@ -41,6 +51,7 @@ def place(image: Array, offset: Int[Array, "2"], *, limit: int, pad: int = 0) ->
         ``[height + 2 pad, width + 2 pad, channels]``, same dtype. The rest of the canvas is 0, and
         what an offset beyond ``pad`` moves over its edge is cut off.
     """
+    checks.sizes(least=0, most=_LARGEST, limit=limit, pad=pad)
     height, width, channels = image.shape
     border = pad + limit
     padded = jnp.pad(image, ((border, border), (border, border), (0, 0)))
@@ -49,7 +60,8 @@ def place(image: Array, offset: Int[Array, "2"], *, limit: int, pad: int = 0) ->
     return lax.dynamic_slice(padded, (row, column, 0), size)
 
 
-def random_crop(key: Array, image: Array, *, size: tuple[int, int]) -> Array:
+@checks.arguments
+def random_crop(key: Array, image: Shaped[Array, "h w c"], *, size: tuple[int, int]) -> Array:
     """Cut a window out of an image, all positions equally likely.
 
     Args:
@@ -68,7 +80,8 @@ def random_crop(key: Array, image: Array, *, size: tuple[int, int]) -> Array:
     return lax.dynamic_slice(image, (row, column, 0), (*size, image.shape[2]))
 
 
-def central_crop(image: Array, *, size: tuple[int, int]) -> Array:
+@checks.arguments
+def central_crop(image: Shaped[Array, "h w c"], *, size: tuple[int, int]) -> Array:
     """Cut out the middle of an image.
 
     Where an odd number of rows or columns is left over, the smaller part of it is cut off at the
@@ -88,7 +101,8 @@ def central_crop(image: Array, *, size: tuple[int, int]) -> Array:
     return image[row : row + size[0], column : column + size[1]]
 
 
-def random_flip(key: Array, image: Array) -> Array:
+@checks.arguments
+def random_flip(key: Array, image: Shaped[Array, "h w c"]) -> Array:
     """Mirror an image, left to right, with probability 1/2.
 
     Args:
@@ -101,6 +115,7 @@ def random_flip(key: Array, image: Array) -> Array:
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
+@checks.arguments
 def resize(
     image: Float[Array, "h w c"], *, size: tuple[int, int]
 ) -> Float[Array, "rows columns c"]:
@@ -120,9 +135,11 @@ def resize(
         ValueError: the image is not floating (rounding is left to the caller).
     """
     check_floating(image)
+    checks.sizes(most=_LARGEST, rows=size[0], columns=size[1])
     return jax.image.resize(image, (*size, image.shape[2]), "linear", antialias=False)
 
 
+@checks.arguments
 def composite(
     first: UInt8[Array, "*shape"], second: UInt8[Array, "*shape"]
 ) -> UInt8[Array, "*shape"]:
@@ -146,11 +163,13 @@ def composite(
     return first + jnp.minimum(second, 255 - first)
 
 
+@checks.arguments
 def to_unit_interval(images: UInt8[Array, "..."]) -> Float[Array, "..."]:
     """Pixels from 0 to 255 as float32 from 0 to 1."""
     return images.astype(jnp.float32) / 255
 
 
+@checks.arguments
 def check_floating(image: Array) -> None:
     """Refuse an image of integers.
 
@@ -167,6 +186,7 @@ def check_floating(image: Array) -> None:
 
 
 def _room(image: Array, size: tuple[int, int]) -> tuple[int, int]:
+    checks.sizes(most=_LARGEST, rows=size[0], columns=size[1])
     room = image.shape[0] - size[0], image.shape[1] - size[1]
     if min(room) < 0:
         raise ValueError(f"crop has size {size}, expected at most the image's {image.shape[:2]}")

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.data.augment import check_floating
 
 
+@checks.arguments
 def random_brightness(
     key: Array, image: Float[Array, "h w c"], *, limit: float
 ) -> Float[Array, "h w c"]:
@@ -37,6 +39,7 @@ def random_brightness(
     return image + jax.random.uniform(key, (), image.dtype, -limit, limit)
 
 
+@checks.arguments
 def random_contrast(
     key: Array, image: Float[Array, "h w c"], *, lower: float, upper: float
 ) -> Float[Array, "h w c"]:
@@ -60,6 +63,7 @@ def random_contrast(
     return contrast(image, jax.random.uniform(key, (), image.dtype, lower, upper))
 
 
+@checks.arguments
 def contrast(
     image: Float[Array, "h w c"], factor: Float[Array, ""] | float
 ) -> Float[Array, "h w c"]:
@@ -82,6 +86,7 @@ def contrast(
     return (image - mean) * factor + mean
 
 
+@checks.arguments
 def standardise(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
     """Shift and scale an image to mean 0 and standard deviation 1, over all pixels and channels.
 

@@ -6,13 +6,15 @@ read as they are. Where no test images are given, a tenth of all images is set a
 always the same tenth.
 """
 
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from capsjax import checks
 from capsjax.data.affnist import read_affnist
 from capsjax.data.dataset import Arrays, Dataset, check_arrays
 
@@ -43,6 +45,7 @@ def dataset(path: Path) -> Dataset:
     return _of_parts(parts, names, str(path))
 
 
+@checks.arguments(empty=True)
 def from_arrays(
     images: np.ndarray,
     labels: np.ndarray,
@@ -137,6 +140,7 @@ def _read_npz(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...] | None]:
             "per class, or an .npz with arrays image and label"
         )
     try:
+        checks.regular(path)
         # Opened here: np.load would leave the file open where it finds it damaged.
         with path.open("rb") as file:
             archive = np.load(file)
@@ -144,7 +148,7 @@ def _read_npz(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...] | None]:
                 raise ValueError("it holds a single array")
             with archive:
                 content = {key: archive[key] for key in archive.files}
-    except (*_DAMAGED, ValueError, KeyError) as error:
+    except (*_DAMAGED, ValueError, KeyError, MemoryError, OverflowError) as error:
         raise ValueError(f"{path} is not a readable .npz file ({error})") from error
     parts = {"train": check_arrays(content, where=str(path))}
     if "test_image" in content or "test_label" in content:
@@ -214,17 +218,26 @@ def read_image(path: Path, *, channels: int | None = None) -> np.ndarray:
     """
     if channels not in (None, 1, 3):
         raise ValueError(f"image files have 1 or 3 channels, {channels} were asked of {path}")
+    checks.regular(path)
     try:
-        with Image.open(path) as file:
-            image: Image.Image = file
-            grey = image.mode in _GREY if channels is None else channels == 1
-            if image.mode.startswith("I"):  # Pillow would clip 16 bits at 255
-                image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable image ({error})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _pixels(path, channels)
+    except Image.DecompressionBombWarning as error:
+        raise ValueError(f"{path} has too many pixels ({error}): save a smaller copy") from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ValueError(f"{path} is a broken image ({error})") from error
+        raise ValueError(f"{path} is not a readable image ({error}): save it anew") from error
+    except Exception as error:  # Pillow's readers raise whatever they stumble over
+        raise ValueError(f"{path} is not a readable image ({error}): save it anew") from error
+
+
+def _pixels(path: Path, channels: int | None) -> np.ndarray:
+    with Image.open(path) as file:
+        image: Image.Image = file
+        grey = image.mode in _GREY if channels is None else channels == 1
+        if image.mode.startswith("I"):  # Pillow would clip 16 bits at 255
+            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+        pixels = np.asarray(image.convert("L" if grey else "RGB"))
     return pixels[..., None] if pixels.ndim == 2 else pixels

@@ -21,7 +21,11 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int
 
+from capsjax import checks
 from capsjax.data.dataset import Arrays
+
+# What is asked of base images by name: axes and dtype.
+_BASE = {"image": (4, np.uint8), "label": (1, np.integer)}
 
 Example = Callable[[Array, Mapping[str, Array], Array, Array, Any], dict[str, Array]]
 
@@ -38,6 +42,32 @@ def example_key(key: Array, index: Int[Array, ""] | int, variant: Int[Array, ""]
         A JAX random key.
     """
     return jax.random.fold_in(jax.random.fold_in(key, index), variant)
+
+
+def check_base(base: Mapping[str, Any], *names: str) -> None:
+    """Refuse what are no images and labels of one split.
+
+    Args:
+        base: as the module's docstring says, and whatever else.
+        names: what is wanted of it; all without.
+
+    Raises:
+        ValueError: one is missing, or of another shape or dtype.
+    """
+    for name in names or _BASE:
+        axes, kind = _BASE[name]
+        array: Any = base.get(name)
+        fits = checks.is_array(array) and len(array.shape) == axes and 0 not in array.shape
+        if not fits or not jnp.issubdtype(array.dtype, kind):
+            raise ValueError(
+                f"base has {name} {checks.shown(array)}, expected image uint8 [N, H, W, C] and "
+                "label integer [N]"
+            )
+    if not names and base["image"].shape[:1] != base["label"].shape:
+        raise ValueError(
+            f"base has {base['image'].shape[0]} images and {base['label'].shape[0]} labels, "
+            "expected a label for each image"
+        )
 
 
 def examples(

@@ -17,9 +17,10 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int
 
+from capsjax import checks
 from capsjax.data import augment
 from capsjax.data.dataset import Arrays
-from capsjax.data.generated import example_key
+from capsjax.data.generated import check_base, example_key
 
 SOURCE = "made from MNIST by capsjax after Sabour, Frosst and Hinton 2017, section 6"
 
@@ -47,6 +48,7 @@ class Config:
     pad: int = 4
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         if self.shift < 0 or self.pad < 0:
             raise ValueError(
                 f"shift is {self.shift} and pad is {self.pad}, expected at least 0 of both"
@@ -57,6 +59,7 @@ PAPER = Config()
 OFFICIAL = Config(shift=6, shared_base_shift=True)
 
 
+@checks.arguments
 def prepare(base: Mapping[str, np.ndarray]) -> Arrays:
     """Add to the base images what drawing a partner needs.
 
@@ -70,7 +73,9 @@ def prepare(base: Mapping[str, np.ndarray]) -> Arrays:
     Raises:
         ValueError: there are fewer than two classes.
     """
+    check_base(base, "label")
     labels = np.asarray(base["label"])
+    checks.sizes(least=0, smallest_label=int(labels.min()), largest_label=int(labels.max()))
     if len(np.unique(labels)) < 2:
         raise ValueError(
             f"the base images are of the classes {np.unique(labels).tolist()}, expected at least "
@@ -81,6 +86,7 @@ def prepare(base: Mapping[str, np.ndarray]) -> Arrays:
     return {**base, "order": order.astype(np.int32), "starts": starts.astype(np.int32)}
 
 
+@checks.arguments
 def example(
     key: Array,
     base: Mapping[str, Array],
@@ -108,8 +114,14 @@ def example(
 
     Source: Sabour, Frosst and Hinton 2017, section 6.1.
     """
+    check_base(base)
     if "order" not in base or "starts" not in base:
         raise ValueError(f"base holds {', '.join(base)}, expected what multi_mnist.prepare returns")
+    shapes = {name: checks.shown(base[name]) for name in ("order", "starts")}
+    if any(getattr(base[name], "ndim", 0) != 1 for name in shapes) or (
+        base["order"].shape != base["label"].shape
+    ):
+        raise ValueError(f"base has {shapes}, expected what multi_mnist.prepare returns")
     label, order, limit = base["label"], base["order"], config.shift
     start, end = base["starts"][label[index]], base["starts"][label[index] + 1]
     # All draws at once, which compiles in half the time: two shifts and the partner.

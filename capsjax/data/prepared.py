@@ -23,6 +23,7 @@ import numpy as np
 from capsjax.data import subsets
 from capsjax.data.archives import data_dir
 from capsjax.data.dataset import Arrays, Dataset
+from capsjax.serial import parse
 
 _STAMP = "capsjax.json"
 _INFO = "dataset_info.json"  # TFDS writes it last
@@ -263,7 +264,7 @@ def _check(folder: Path) -> bool | None:
     if not (folder / _STAMP).is_file():
         return None
     try:
-        stamp = json.loads((folder / _STAMP).read_text())
+        stamp = parse((folder / _STAMP).read_bytes())
         expected, verified = dict(stamp["sha256"]), bool(stamp["verified"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{folder / _STAMP} is damaged ({error!r})") from error

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from capsjax import checks
+
 _IDX_UINT8 = 0x08
 _NORB_TYPES = {0x1E3D4C55: "u1", 0x1E3D4C54: "<i4"}
+_BROKEN_TAR = (tarfile.TarError, EOFError, zlib.error, LookupError, RecursionError)
 _CIFAR_RECORD = 1 + 3 * 32 * 32
 
 
@@ -28,7 +31,7 @@ def check_sha256(path: Path, expected: str) -> None:
         ValueError: the checksum differs (both are named).
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with checks.regular(path).open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
         raise ValueError(
@@ -130,14 +133,15 @@ def read_cifar10(path: Path) -> dict[str, dict[str, np.ndarray]]:
     """
     parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(checks.regular(path)) as archive:
             for member in sorted(archive.getmembers(), key=lambda member: member.name):
                 name = member.name.rsplit("/", 1)[-1]
                 split = "test" if name == "test_batch.bin" else "train"
                 opened = archive.extractfile(member) if name.endswith(".bin") else None
                 if opened is not None:
                     parts[split].append(_cifar_records(opened.read(), f"{name} in {path}"))
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    # A link to what is not there is a KeyError, one to itself never ends; none leads out of it.
+    except (*_BROKEN_TAR, gzip.BadGzipFile) as error:
         raise ValueError(
             f"{path} is not a complete .tar.gz archive ({error}); replace it"
         ) from error
@@ -210,7 +214,7 @@ def read_matlab(path: Path, names: Sequence[str]) -> dict[str, Any]:
         ValueError: it is no such file, or a variable is missing.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with checks.regular(path).open("rb") as file:
         try:
             content = scipy.io.loadmat(file, variable_names=list(names))
         except Exception as error:  # SciPy raises many types for a damaged file
@@ -223,6 +227,6 @@ def read_matlab(path: Path, names: Sequence[str]) -> dict[str, Any]:
 
 def _unzipped(path: Path) -> bytes:
     try:
-        return gzip.decompress(path.read_bytes())
+        return gzip.decompress(checks.regular(path).read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a complete gzip file ({error}); replace it") from error

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from capsjax import checks
 from capsjax.data import augment, colour
 
 # Official code of Sabour 2017 and Hinton 2018, on pixels from 0 to 255.
@@ -43,6 +44,7 @@ class Recipe:
     takes: tuple[tuple[int, int], ...]
 
 
+@checks.arguments
 def find(name: str) -> Recipe:
     """A recipe by its name, which is the data set's and the paper's first author's.
 
@@ -65,6 +67,7 @@ def find(name: str) -> Recipe:
     return RECIPES[name]
 
 
+@checks.arguments
 def shape_after(name: str, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """Shape of the images that a recipe makes of a data set's.
 

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int
 
+from capsjax import checks
 from capsjax.data import warp
-from capsjax.data.generated import example_key
+from capsjax.data.generated import check_base, example_key
 
 SOURCE = "made from MNIST by capsjax after Larochelle et al. 2007, section 3.1"
 
@@ -32,10 +33,12 @@ class Config:
     rotation: tuple[float, float] = (0.0, 360.0)
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         if self.rotation[0] > self.rotation[1]:
             raise ValueError(f"rotation is {self.rotation}, expected smallest <= largest")
 
 
+@checks.arguments
 def example(
     key: Array,
     base: Mapping[str, Array],
@@ -58,6 +61,7 @@ def example(
 
     Source: Larochelle, Erhan, Courville, Bergstra and Bengio 2007, section 3.1.
     """
+    check_base(base)
     low, high = config.rotation
     angle = jax.random.uniform(example_key(key, index, variant), (), jnp.float32, low, high)
     turned = warp.affine(base["image"][index].astype(jnp.float32), warp.affine_matrix(angle))

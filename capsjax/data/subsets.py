@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from capsjax import checks
 from capsjax.data.dataset import Arrays
 
 # Degrees of what networks are trained on: an arc about the front, and the lowest elevations.
@@ -28,6 +29,7 @@ PARTS = {
 }
 
 
+@checks.arguments(empty=True)
 def few_shot(arrays: Mapping[str, np.ndarray], per_class: int, seed: int) -> Arrays:
     """The same number of examples of every class, drawn without replacement.
 
@@ -47,7 +49,8 @@ def few_shot(arrays: Mapping[str, np.ndarray], per_class: int, seed: int) -> Arr
         >>> few_shot({"label": labels}, per_class=2, seed=0)["label"].tolist().count(0)
         2
     """
-    labels = arrays["label"]
+    checks.seed(seed)
+    labels = _factor(arrays, "label")
     classes, counts = np.unique(labels, return_counts=True)
     if not 1 <= per_class <= counts.min(initial=len(labels)):
         raise ValueError(
@@ -59,6 +62,7 @@ def few_shot(arrays: Mapping[str, np.ndarray], per_class: int, seed: int) -> Arr
     return _take(arrays, np.sort(np.concatenate(chosen)))
 
 
+@checks.arguments(empty=True)
 def by_instance(arrays: Mapping[str, np.ndarray], instances: Collection[int]) -> Arrays:
     """The examples that show some of the instances of every category.
 
@@ -73,6 +77,8 @@ def by_instance(arrays: Mapping[str, np.ndarray], instances: Collection[int]) ->
         ValueError: there is no ``instance``, or one of the numbers does not occur.
     """
     found = _factor(arrays, "instance")
+    if not all(isinstance(number, int | np.integer) for number in instances):
+        raise TypeError(f"instances are {instances!r}, expected whole numbers")
     missing = set(instances) - set(found.tolist())
     if missing or not len(instances):
         raise ValueError(
@@ -81,6 +87,7 @@ def by_instance(arrays: Mapping[str, np.ndarray], instances: Collection[int]) ->
     return _take(arrays, np.isin(found, list(instances)))
 
 
+@checks.arguments(empty=True)
 def hold_out(arrays: Mapping[str, np.ndarray], instance: int) -> tuple[Arrays, Arrays]:
     """Set aside one instance of every category, for validation.
 
@@ -95,8 +102,9 @@ def hold_out(arrays: Mapping[str, np.ndarray], instance: int) -> tuple[Arrays, A
         ValueError: there is no ``instance``, or a category lacks this one or has no other.
     """
     chosen = _factor(arrays, "instance") == instance
-    for category in np.unique(arrays["label"]):
-        share = chosen[arrays["label"] == category]
+    labels = _factor(arrays, "label")
+    for category in np.unique(labels):
+        share = chosen[labels == category]
         if share.all() or not share.any():
             raise ValueError(
                 f"instance {instance} is {'all' if share.all() else 'none'} of category {category},"
@@ -105,6 +113,7 @@ def hold_out(arrays: Mapping[str, np.ndarray], instance: int) -> tuple[Arrays, A
     return _take(arrays, ~chosen), _take(arrays, chosen)
 
 
+@checks.arguments(empty=True)
 def viewpoint(
     arrays: Mapping[str, np.ndarray], factor: Literal["azimuth", "elevation"]
 ) -> tuple[Arrays, Arrays]:
@@ -141,6 +150,7 @@ def viewpoint(
     return _take(arrays, familiar), _take(arrays, ~familiar)
 
 
+@checks.arguments(empty=True)
 def novel_viewpoints(
     train: Mapping[str, np.ndarray],
     test: Mapping[str, np.ndarray],
@@ -173,7 +183,14 @@ def novel_viewpoints(
 def _factor(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if name not in arrays:
         raise ValueError(f"the arrays are {', '.join(arrays)}, expected {name} among them")
-    return arrays[name]
+    factor, lengths = arrays[name], {key: array.shape[:1] for key, array in arrays.items()}
+    if factor.shape not in lengths.values() or len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"{name} has shape {factor.shape} and the arrays {lengths}, expected [N] and N of each"
+        )
+    if factor.dtype.kind not in "iufb":
+        raise ValueError(f"{name} is {factor.dtype}, expected numbers")
+    return factor
 
 
 def _take(arrays: Mapping[str, np.ndarray], chosen: np.ndarray) -> Arrays:

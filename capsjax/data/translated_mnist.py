@@ -10,8 +10,9 @@ import jax
 from jax import Array
 from jaxtyping import Int
 
+from capsjax import checks
 from capsjax.data import augment
-from capsjax.data.generated import example_key
+from capsjax.data.generated import check_base, example_key
 
 SOURCE = "made from MNIST by capsjax after Sabour, Frosst and Hinton 2017, section 5.2"
 
@@ -32,12 +33,14 @@ class Config:
     pad: int = 6
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         if self.shift < 0 or self.pad < 0:
             raise ValueError(
                 f"shift is {self.shift} and pad is {self.pad}, expected at least 0 of both"
             )
 
 
+@checks.arguments
 def example(
     key: Array,
     base: Mapping[str, Array],
@@ -60,6 +63,7 @@ def example(
 
     Source: Sabour, Frosst and Hinton 2017, section 5.2.
     """
+    check_base(base)
     offset = jax.random.randint(
         example_key(key, index, variant), (2,), -config.shift, config.shift + 1
     )

@@ -9,12 +9,16 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.data.augment import check_floating
 
 # Pixels. Without this allowance rounding would decide whether a turn by 90 degrees keeps the edges.
 _EDGE = 1e-4
+# Rows and columns of an image.
+_LARGEST = 4096
 
 
+@checks.arguments
 def linear_map(
     rotation: Float[Array, ""] | float = 0.0,
     shear: Float[Array, ""] | float = 0.0,
@@ -44,6 +48,7 @@ def linear_map(
     return jnp.stack([jnp.stack(row) for row in rows])
 
 
+@checks.arguments
 def affine_matrix(
     rotation: Float[Array, ""] | float = 0.0,
     shear: Float[Array, ""] | float = 0.0,
@@ -84,6 +89,7 @@ def affine_matrix(
     return jnp.concatenate([inverse, offset[:, None]], 1)
 
 
+@checks.arguments
 def affine(
     image: Float[Array, "h w c"],
     matrix: Float[Array, "2 3"],
@@ -111,12 +117,14 @@ def affine(
     """
     check_floating(image)
     height, width, channels = image.shape
+    rows, columns = size or (height, width)
+    checks.sizes(most=_LARGEST, rows=rows, columns=columns)
     if matrix.shape != (2, 3) or height < 2 or width < 2:
         raise ValueError(
             f"matrix has shape {matrix.shape} and the image {image.shape}, expected (2, 3) and at "
             "least 2x2 pixels"
         )
-    y, x = (jnp.arange(n) - (n - 1) / 2 for n in size or (height, width))
+    y, x = (jnp.arange(n) - (n - 1) / 2 for n in (rows, columns))
     row, column = (
         m[0] * y[:, None] + m[1] * x[None, :] + m[2] + (n - 1) / 2
         for m, n in zip(matrix, (height, width), strict=True)
@@ -134,6 +142,7 @@ def affine(
     return jnp.where(inside[..., None], blended, 0).astype(image.dtype)
 
 
+@checks.arguments
 def draw_linear(
     key: Array, *, rotation: float = 0.0, shear: float = 0.0, scale: tuple[float, float] = (1, 1)
 ) -> Float[Array, "4"]:
@@ -153,6 +162,7 @@ def draw_linear(
     return jax.random.uniform(key, (4,), minval=low, maxval=high)
 
 
+@checks.arguments
 def random_affine(
     key: Array,
     image: Float[Array, "h w c"],

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image, ImageOps
 
+from capsjax import checks
 from capsjax.training.settings import Settings
 
 # A photograph has some megabytes; what is larger is a mistake.
@@ -54,7 +56,9 @@ def uploaded(path: str | Path, settings: Settings) -> Taken:
         ValueError: a file that is too large, no image, or too small or too large an image; with
             what was given, what was expected and what to do.
     """
-    file = Path(path)
+    file = checks.regular(path)
+    if not checks.exists(file) or file.is_dir():
+        raise ValueError(f"{file.name} is no file that is there, expected an image: give its path")
     size = file.stat().st_size
     if size > LARGEST_FILE:
         raise ValueError(
@@ -80,6 +84,14 @@ def sketched(layers: list[np.ndarray], settings: Settings) -> Taken | None:
     """
     if not layers:
         return None
+    for layer in layers:
+        if not checks.is_array(layer) or layer.dtype != np.uint8 or layer.shape[2:] != (4,):
+            raise ValueError(f"a layer is {checks.shown(layer)}, expected uint8 [H, W, 4]")
+        if layer.shape != layers[0].shape or 0 in layer.shape:
+            raise ValueError(
+                f"layers have shapes {layers[0].shape} and {layer.shape}, expected one that is not "
+                "empty"
+            )
     if max(layers[0].shape) > _ENOUGH:
         raise ValueError(f"the drawing is {layers[0].shape[:2]}, expected at most {_ENOUGH} a side")
     ink = np.max([layer[..., 3] for layer in layers], axis=0) / 255
@@ -88,7 +100,8 @@ def sketched(layers: list[np.ndarray], settings: Settings) -> Taken | None:
     return _as_taken(ink, settings, [], inverted=False)
 
 
-def centred(ink: np.ndarray, side: int) -> np.ndarray:
+@checks.arguments
+def centred(ink: Float[np.ndarray, "h w"], side: int) -> np.ndarray:
     """Strokes brought to the size and the place that MNIST's digits have.
 
     Args:
@@ -99,8 +112,16 @@ def centred(ink: np.ndarray, side: int) -> np.ndarray:
         float ``[side, side]``: the longer side of the digit fills 20 of 28, and its centre of mass
         is in the middle.
 
+    Raises:
+        ValueError: no ink, or no side.
+
     Source: LeCun, Cortes and Burges, the description of MNIST.
     """
+    checks.sizes(side=side, most=_ENOUGH)
+    if not ((ink >= 0) & (ink <= 1)).all() or not (ink > _INK).any():
+        raise ValueError(
+            f"ink is {ink.min()} to {ink.max()}, expected 0 to 1, and some above {_INK}"
+        )
     rows, columns = (np.flatnonzero((ink > _INK).any(axis)) for axis in (1, 0))
     digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     longest = round(side * _BOX)

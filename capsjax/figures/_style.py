@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import ArrayLike
 
+from capsjax import checks
+
 # Okabe and Ito's palette, without its yellow, which is lost on white paper, and with a grey.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
@@ -16,6 +18,9 @@ COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, GREY)
 
 # Colour alone does not survive a black and white printer.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+# What axes can be scaled to.
+_LARGEST = 1e100
+
 LINES = ("-", "--", "-.", ":")
 
 # From paper white to nearly black, so that it also reads in grey.
@@ -63,9 +68,11 @@ def checked(name: str, values: ArrayLike, *axes: str | int) -> np.ndarray:
         A float array.
 
     Raises:
-        ValueError: another shape, with what was given and what was expected.
+        TypeError: no numbers.
+        ValueError: another shape, with what was given and what was expected; a number too large to
+            draw.
     """
-    array = np.asarray(values, float)
+    array = checks.floats(name, values)
     fits = array.ndim == len(axes) and all(
         size == axis if isinstance(axis, int) else size > 0
         for size, axis in zip(array.shape, axes, strict=True)
@@ -73,7 +80,21 @@ def checked(name: str, values: ArrayLike, *axes: str | int) -> np.ndarray:
     if not fits:
         wanted = ", ".join(str(axis) for axis in axes)
         raise ValueError(f"{name} have shape {array.shape}, expected [{wanted}]")
+    largest = np.abs(array[np.isfinite(array)]).max(initial=0)
+    if largest > _LARGEST:
+        raise ValueError(f"{name} hold {largest:g}, expected at most {_LARGEST:g}")
     return array
+
+
+def known(name: str, values: np.ndarray) -> np.ndarray:
+    """The values, if all are finite, where no gap can be drawn for one.
+
+    Raises:
+        ValueError: one is NaN or infinite.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} hold NaN or infinity, expected finite numbers")
+    return values
 
 
 def checked_names(kind: str, names: Iterable[str] | None, count: int) -> list[str]:

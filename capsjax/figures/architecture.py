@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from matplotlib.patches import Rectangle
 
+from capsjax import checks
 from capsjax.figures._style import BLUE, GREEN, GREY, ORANGE, PURPLE, Figure
 
 _A_LINE = 7  # so many layers side by side
@@ -34,6 +35,7 @@ class Layer(Protocol):
         """How many it has."""
 
 
+@checks.arguments(empty=True, nan=True)
 def architecture(
     layers: Sequence[Layer], image_shape: tuple[int, int, int], *, title: str = ""
 ) -> Figure:

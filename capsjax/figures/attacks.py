@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from capsjax import checks
 from capsjax.figures._style import RED, Figure, checked, checked_names, draw_image
 
 
+@checks.arguments(empty=True, nan=True)
 def adversarial(
     images: np.ndarray,
     changed: ArrayLike,

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
+from capsjax import checks
 from capsjax.figures._style import BLUE, ORANGE, RED, SKY, Figure, checked, draw_image, quieten
 from capsjax.figures.tables import image_grid
 
@@ -15,6 +16,7 @@ _DASHES = ("solid", "dashed", "dashdot", "dotted")
 _WITHIN = 0.3  # pixels
 
 
+@checks.arguments(empty=True, nan=True)
 def perturbations(
     images: ArrayLike, offsets: ArrayLike, *, title: str = "", names: list[str] | None = None
 ) -> Figure:
@@ -46,6 +48,7 @@ def perturbations(
     return image_grid(drawn, rows, [f"{step:+.2f}" for step in steps], title=title)
 
 
+@checks.arguments(empty=True, nan=True)
 def feature_maps(maps: ArrayLike, *, most: int = 32, title: str = "") -> Figure:
     """Feature maps in rows of eight, each from 0 (black) to its own largest value (white).
 
@@ -65,6 +68,8 @@ def feature_maps(maps: ArrayLike, *, most: int = 32, title: str = "") -> Figure:
         >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
         ['from 0', 'from 8']
     """
+    if most < 1:
+        raise ValueError(f"most is {most}, expected at least 1")
     shown = np.clip(checked("maps", maps, "height", "width", "channels"), 0, None)[..., :most]
     shown = np.moveaxis(shown, -1, 0)
     largest = shown.max((1, 2), keepdims=True)
@@ -81,6 +86,7 @@ def feature_maps(maps: ArrayLike, *, most: int = 32, title: str = "") -> Figure:
     )
 
 
+@checks.arguments(empty=True, nan=True)
 def primary_capsules(
     image: np.ndarray, fields: ArrayLike, activations: ArrayLike, *, boxes: int = 4
 ) -> Figure:
@@ -152,6 +158,7 @@ def primary_capsules(
     return figure
 
 
+@checks.arguments(empty=True, nan=True)
 def dead_capsules(
     activations: ArrayLike, *, threshold: float = 0.01, title: str = "", name: str = "capsule"
 ) -> Figure:

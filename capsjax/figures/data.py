@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from capsjax.figures._style import Figure, draw_image
+from capsjax import checks
+from capsjax.figures._style import Figure, checked, draw_image
 
 _COLUMNS = 10
 _LETTERS = 18  # that fit above an image
 
 
+@checks.arguments(empty=True, nan=True)
 def contact_sheet(images: np.ndarray, captions: Sequence[str], *, title: str = "") -> Figure:
     """Images in rows of ten, each under its caption.
 
@@ -35,6 +37,7 @@ def contact_sheet(images: np.ndarray, captions: Sequence[str], *, title: str = "
             f"there are {len(images)} images and {len(captions)} captions, expected as many of "
             "each, and at least one"
         )
+    images = checked("images", images, "images", "height", "width", "channels")
     pair = images.shape[-1] == 2
     columns = min(_COLUMNS // (2 if pair else 1), len(images))
     rows = -(-len(images) // columns)

@@ -7,16 +7,11 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from numpy.typing import ArrayLike
 
-from capsjax.figures._style import (
-    COLORS,
-    GREY,
-    Figure,
-    checked,
-    checked_names,
-    chosen,
-)
+from capsjax import checks
+from capsjax.figures._style import COLORS, GREY, Figure, checked, checked_names, chosen, known
 
 
+@checks.arguments(empty=True, nan=True)
 def flow(
     coefficients: ArrayLike,
     *,
@@ -46,6 +41,7 @@ def flow(
         ['iteration 1', 'iteration 2', 'iteration 3']
     """
     shares = checked("coefficients", coefficients, "iterations", "parents", "children")
+    known("coefficients", shares)
     numbers = chosen(iterations, len(shares), most=4)
     wholes = checked_names("parent", parents, shares.shape[1])
     parts = None if children is None else checked_names("child", children, shares.shape[2])

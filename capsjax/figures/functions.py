@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 from numpy.typing import ArrayLike
 
+from capsjax import checks
 from capsjax.figures._style import BLUE, GREY, RED, Figure, checked, line_style, quieten
 
 
+@checks.arguments(empty=True, nan=True)
 def squash_curve(before: ArrayLike, after: Mapping[str, ArrayLike]) -> Figure:
     """How long a vector is after squashing, by how long it was before.
 
@@ -50,6 +52,7 @@ def squash_curve(before: ArrayLike, after: Mapping[str, ArrayLike]) -> Figure:
     return figure
 
 
+@checks.arguments(empty=True, nan=True)
 def margin_loss_curve(
     lengths: ArrayLike,
     present: ArrayLike,

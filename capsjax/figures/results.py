@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from capsjax import checks
 from capsjax.analysis.statistics import Calibration
 from capsjax.figures._style import (
     BLACK,
@@ -19,6 +20,7 @@ from capsjax.figures._style import (
 )
 
 
+@checks.arguments(empty=True, nan=True)
 def errors(
     values: ArrayLike,
     intervals: ArrayLike,
@@ -69,6 +71,7 @@ def errors(
     return figure
 
 
+@checks.arguments(empty=True, nan=True)
 def curves(
     at: ArrayLike,
     series: Mapping[str, ArrayLike],
@@ -118,6 +121,7 @@ def curves(
     return figure
 
 
+@checks.arguments(empty=True, nan=True)
 def calibration(series: Mapping[str, Calibration], *, fewest: int = 1) -> Figure:
     """How much of what was said with each confidence is right: a reliability diagram.
 
@@ -145,6 +149,9 @@ def calibration(series: Mapping[str, Calibration], *, fewest: int = 1) -> Figure
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     upper.axline((0, 0), (1, 1), color=GREY, linewidth=1)
     for number, (name, found) in enumerate(series.items()):
+        for part in ("confidence", "accuracy"):
+            checked(f"{name}'s {part}", getattr(found, part), len(found.counts))
+        checked(f"{name}'s error", found.error)
         enough = found.counts >= max(1, fewest)
         style = line_style(number)
         said = f"{name} (calibration error {found.error:.3f})"

@@ -13,6 +13,7 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from capsjax import checks
 from capsjax.figures._style import (
     GREY,
     SHARES,
@@ -21,6 +22,7 @@ from capsjax.figures._style import (
     checked_names,
     chosen,
     color_and_marker,
+    known,
     line_style,
     quieten,
 )
@@ -29,6 +31,7 @@ from capsjax.figures._style import (
 _MOST_SEPARATED = 80
 
 
+@checks.arguments(empty=True, nan=True)
 def coefficients(
     coefficients: ArrayLike,
     *,
@@ -87,6 +90,7 @@ def coefficients(
     return figure
 
 
+@checks.arguments(empty=True, nan=True)
 def curves_by_iteration(
     curves: Mapping[str, ArrayLike],
     *,
@@ -144,6 +148,7 @@ def curves_by_iteration(
     return figure
 
 
+@checks.arguments(empty=True, nan=True)
 def routing_in_2d(
     votes: ArrayLike,
     poses: ArrayLike,
@@ -178,9 +183,10 @@ def routing_in_2d(
         >>> [axis.get_title() for axis in figure.axes]
         ['iteration 1', 'iteration 2']
     """
-    points = checked("votes", votes, "parents", 2, "children")
+    points = known("votes", checked("votes", votes, "parents", 2, "children"))
     shares = checked("coefficients", coefficients, "iterations", points.shape[0], points.shape[2])
-    tips = checked("poses", poses, len(shares), points.shape[0], 2)
+    known("coefficients", shares)
+    tips = known("poses", checked("poses", poses, len(shares), points.shape[0], 2))
     numbers = chosen(iterations, len(shares), most=4)
     names = checked_names("parent", parents, len(points))
     reach = 1.08 * max(1.0, np.abs(points).max(), np.abs(tips).max())

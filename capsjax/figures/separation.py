@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike
 
+from capsjax import checks
 from capsjax.figures._style import ORANGE, RED, SKY, Figure, checked, checked_names, draw_image
 
 # As the paper's red and green, for all eyes.
@@ -13,6 +14,7 @@ _COLORS = (ORANGE, SKY)
 _DIM = 0.35
 
 
+@checks.arguments(empty=True, nan=True)
 def separated(
     images: np.ndarray,
     reconstructions: ArrayLike,

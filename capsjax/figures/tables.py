@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import ArrayLike
 
+from capsjax import checks
 from capsjax.figures._style import BLUE, RED, SHARES, Figure, checked, checked_names
 
 # From one sign to the other through white; both ends are as dark.
@@ -13,6 +14,7 @@ _SIGNED = LinearSegmentedColormap.from_list("signed", [RED, "#FFFFFF", BLUE])
 _FRAME = 0.35
 
 
+@checks.arguments(empty=True, nan=True)
 def table(
     values: ArrayLike,
     rows: Sequence[str],
@@ -84,6 +86,7 @@ def table(
     return figure
 
 
+@checks.arguments(empty=True, nan=True)
 def image_grid(
     images: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, title: str = ""
 ) -> Figure:

@@ -5,9 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from capsjax.figures._style import BLUE, GREY, ORANGE, RED, Figure, draw_image
+from capsjax import checks
+from capsjax.figures._style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    Figure,
+    checked,
+    checked_names,
+    draw_image,
+)
 
 
+@checks.arguments(empty=True, nan=True)
 def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
     """Training loss by step, and the error in training and validation.
 
@@ -20,7 +31,7 @@ def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
         A figure of two axes.
 
     Raises:
-        ValueError: no training step among them.
+        ValueError: no training step among them, or one without its numbers.
 
     Example:
         >>> losses = {"classification_loss": 0.4, "reconstruction_loss": 0.1}
@@ -29,8 +40,8 @@ def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
         >>> [axis.get_title() for axis in figure.axes]
         ['Loss on training batches', 'Error']
     """
-    train = [entry for entry in history if entry["split"] == "train"]
-    validation = [entry for entry in history if entry["split"] == "validation"]
+    train = _entries(history, "train")
+    validation = _entries(history, "validation")
     if not train:
         raise ValueError("history holds no entry with split 'train', expected at least one")
     steps = np.array([entry["step"] for entry in train])
@@ -60,6 +71,21 @@ def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
+# What is drawn of an entry.
+_NUMBERS = {
+    "train": ("step", "classification_loss", "reconstruction_loss", "accuracy"),
+    "validation": ("step", "error"),
+}
+
+
+def _entries(history: Sequence[dict[str, Any]], split: str) -> list[dict[str, Any]]:
+    found = [entry for entry in history if entry.get("split") == split]
+    for entry in found:
+        for name in _NUMBERS[split]:
+            checked(f"{name} of history's {split}", entry.get(name, "nothing"))
+    return found
+
+
 def _smooth(values: Any) -> np.ndarray:
     """Mean over a window of a twentieth of the run, shortened at both ends."""
     array = np.asarray(values, float)
@@ -70,6 +96,7 @@ def _smooth(values: Any) -> np.ndarray:
     return (sums[high] - sums[low]) / (high - low)
 
 
+@checks.arguments(empty=True, nan=True)
 def reconstructions(
     images: np.ndarray,
     reconstructed: np.ndarray,
@@ -94,8 +121,12 @@ def reconstructions(
         >>> [axis.get_title() for axis in figure.axes[:2]]
         ['7', '2 as 1']
     """
+    shape = checked("images", images, "images", "height", "width", "channels").shape
     count = len(images)
     each = reconstructed[:, None] if reconstructed.ndim == 4 else reconstructed
+    each = checked("reconstructed", each, count, "classes", *shape[1:])
+    labels = checked_names("image", labels, count)
+    predictions = checked_names("image", predictions, count)
     rows = 1 + each.shape[1]
     figure = Figure(figsize=(0.95 * count, 1.1 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, count, squeeze=False)
@@ -112,6 +143,7 @@ def reconstructions(
     return figure
 
 
+@checks.arguments(empty=True, nan=True)
 def mistakes(
     images: np.ndarray,
     labels: np.ndarray,
@@ -140,6 +172,18 @@ def mistakes(
         dog as cat
         0.30, 0.80
     """
+    checked("images", images, "images", "height", "width", "channels")
+    activations = checked("activations", activations, len(images), len(names))
+    labels = np.asarray(labels)
+    if len(labels) != len(images) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels are {labels.dtype} {labels.shape}, expected integers of {len(images)} images"
+        )
+    if labels.min() < 0 or labels.max() >= len(names) or most < 1:
+        raise ValueError(
+            f"labels are {labels.min()} to {labels.max()} and most is {most}, expected 0 to "
+            f"{len(names) - 1} and at least 1"
+        )
     several = np.sort(labels.reshape(len(labels), -1))
     order = np.argsort(-activations, axis=1, kind="stable")
     predictions = np.sort(order[:, : several.shape[1]])
@@ -166,6 +210,7 @@ def mistakes(
     return figure
 
 
+@checks.arguments(empty=True, nan=True)
 def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
     """Confusion matrix, with the diagonal left pale so that mistakes stand out.
 
@@ -176,12 +221,18 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Figure:
     Returns:
         A figure of one axis.
 
+    Raises:
+        ValueError: a matrix that is not square, or has another side than there are names.
+
     Example:
         >>> figure = confusion(np.array([[9, 1], [0, 10]]), ["cat", "dog"])
         >>> [text.get_text() for text in figure.axes[0].texts]
         ['9', '1', '10']
     """
     classes = len(names)
+    if classes < 1:
+        raise ValueError("there are no names, expected one for each class")
+    checked("matrix", matrix, classes, classes)
     side = max(4.0, 0.45 * classes + 1.2)
     figure = Figure(figsize=(side, side), layout="constrained")
     axis = figure.subplots()

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from capsjax import checks
 from capsjax.figures._style import BLUE, GREY, Figure, checked, draw_image, line_style, quieten
 
 
+@checks.arguments(empty=True, nan=True)
 def by_angle(
     angles: ArrayLike,
     series: Mapping[str, ArrayLike],
@@ -69,6 +71,7 @@ def _draw_strip(axis: Any, at: np.ndarray, images: np.ndarray) -> None:
     axis.axis("off")
 
 
+@checks.arguments(empty=True, nan=True)
 def equivariance(angles: ArrayLike, poses: ArrayLike, *, title: str = "") -> Figure:
     """Every dimension of a pose against the true angle: a line an image, and their mean.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from capsjax import checks
 from capsjax.analysis.attacks import bim, untargeted
 from capsjax.inspection.inputs import check_labels, checked, merged
 from capsjax.training.run import Run
@@ -16,6 +17,7 @@ from capsjax.training.step import split
 _STEPS = 10
 
 
+@checks.arguments(empty=True)
 def attacked(run: Run, images: np.ndarray, labels: np.ndarray, *, epsilon: float) -> np.ndarray:
     """Images that the basic iterative method leads away from their classes, in ten steps.
 

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.inspection.inputs import known_layer, merged, parts
 from capsjax.inspection.seeing import Seen, capsule_layers, see
 from capsjax.training.run import Run
@@ -21,6 +22,7 @@ _ROWS = 2000
 Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+@checks.arguments(empty=True)
 def decoder(network: nnx.Module) -> Decode:
     """The decoder of a network, with one capsule in view.
 
@@ -60,6 +62,7 @@ def decoder(network: nnx.Module) -> Decode:
     return decode
 
 
+@checks.arguments(empty=True)
 def perturbed(
     run: Run,
     image: np.ndarray,
@@ -97,9 +100,12 @@ def perturbed(
     known = capsule_layers(run)
     last = list(known)[-1]
     layer = last if layer is None else known_layer(layer, known)
-    offsets = np.asarray(offsets, np.float32)
-    if offsets.ndim != 1 or len(offsets) == 0:
-        raise ValueError(f"offsets have shape {offsets.shape}, expected [steps], at least one")
+    offsets = checks.floats("offsets", offsets).astype(np.float32)
+    if offsets.ndim != 1 or len(offsets) == 0 or not np.isfinite(offsets).all():
+        raise ValueError(
+            f"offsets are {offsets} of shape {offsets.shape}, expected finite ones [steps], at "
+            "least one"
+        )
     count, dim = known[layer]
     if capsule is not None and not 0 <= capsule < count:
         raise ValueError(f"capsule is {capsule}, expected 0 to {count - 1}, those of {layer}")

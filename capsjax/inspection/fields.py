@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from capsjax import checks
 from capsjax.inspection.inputs import known_layer
 from capsjax.inspection.seeing import capsule_layers, layer_poses
 from capsjax.training.run import Run
@@ -17,6 +18,7 @@ from capsjax.training.step import split
 _IMAGES = 4
 
 
+@checks.arguments(empty=True)
 def fields(run: Run, layer: str = "primary") -> np.ndarray:
     """The pixels on which the capsules at each place of a layer depend.
 

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.inspection.inputs import capsules_in, checked, known_layer, merged, parts, with_poses
 from capsjax.models import calls
 from capsjax.models.calls import Around
@@ -45,6 +46,7 @@ class Seen(NamedTuple):
     layers: dict[str, Any]
 
 
+@checks.arguments(empty=True)
 def see(
     run: Run,
     images: np.ndarray,
@@ -109,6 +111,7 @@ def see(
     return Seen(*joined)
 
 
+@checks.arguments(empty=True)
 def last_routing(run: Run, image: np.ndarray) -> tuple[Routed, Capsules]:
     """The routing of the class capsules for one image, with its votes and its trace.
 
@@ -143,6 +146,7 @@ def last_routing(run: Run, image: np.ndarray) -> tuple[Routed, Capsules]:
     return routed, Capsules(poses.reshape(-1, poses.shape[-1]), activations)
 
 
+@checks.arguments(empty=True)
 def layers(run: Run) -> list[str]:
     """The network's own layers, by their paths, as ``capsjax models NAME`` lists them.
 
@@ -161,6 +165,7 @@ def layers(run: Run) -> list[str]:
     return [_dotted(path) for path, _ in calls.layers(run.model, 1)]
 
 
+@checks.arguments(empty=True)
 def capsule_layers(run: Run) -> dict[str, tuple[int, int]]:
     """The layers whose outputs are capsules, in the order of their calls.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from capsjax import checks
 from capsjax.data import warp
 from capsjax.inspection.inputs import check_labels, checked
 from capsjax.inspection.seeing import see
@@ -29,6 +30,7 @@ class ByAngle(NamedTuple):
     poses: np.ndarray | None
 
 
+@checks.arguments(empty=True)
 def moved(
     images: np.ndarray,
     *,
@@ -76,6 +78,7 @@ def _moved(
     return jnp.round(found).astype(jnp.uint8)
 
 
+@checks.arguments(empty=True)
 def by_angle(
     run: Run, images: np.ndarray, labels: np.ndarray, angles: Sequence[float] | np.ndarray
 ) -> ByAngle:

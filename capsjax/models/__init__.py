@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from capsjax.checks import arguments
 from capsjax.models import (
     affine_capsnet,
     baselines,
@@ -44,6 +45,7 @@ MODELS: dict[str, Model] = {
 }
 
 
+@arguments
 def find(name: str) -> Model:
     """What is known of a network.
 
@@ -67,6 +69,7 @@ def find(name: str) -> Model:
     return MODELS[name]
 
 
+@arguments
 def create(
     name: str,
     *,
@@ -107,6 +110,8 @@ def create(
         raise ValueError(
             f"config is {config!r}, expected an instance of {type(model.config).__module__}.Config"
         )
+    if min(image_shape) < 1:
+        raise ValueError(f"image_shape is {image_shape}, expected sizes of at least 1")
     if routing is not None:
         if not hasattr(config, "routing"):
             raise ValueError(f"{name} has no capsules to route: leave routing at None")

@@ -30,6 +30,7 @@ import jax
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.layers.convolution import Convolution, output_shape
 from capsjax.layers.decoder import DenseDecoder
 from capsjax.layers.dense import ClassCapsules
@@ -83,6 +84,9 @@ class Config:
     routing: Any = uniform.Config()
 
     def __post_init__(self) -> None:
+        one_of(self, "padding", ("VALID", "SAME"))
+        one_of(self, "share", ("all", "positions"))
+        checks.fields(self)
         at_least_one(self, "features", "kernel_size", "primary_types", "primary_dim", "class_dim")
         if self.decoder_widths:
             at_least_one(self, "decoder_widths")
@@ -91,8 +95,6 @@ class Config:
                 f"stem is {self.stem}, expected features, kernel size and stride of each "
                 "convolution, all at least 1"
             )
-        one_of(self, "padding", ("VALID", "SAME"))
-        one_of(self, "share", ("all", "positions"))
         algorithm_of(self.routing)
 
 

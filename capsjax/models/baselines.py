@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, output_shape
 from capsjax.layers.dropout import Dropout
 from capsjax.layers.norm import BatchNorm
@@ -65,6 +66,9 @@ class Config:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
+        one_of(self, "padding", ("VALID", "SAME"))
+        one_of(self, "normalisation", ("batch", "none"))
+        checks.fields(self)
         for name in ("features", "kernel_sizes", "strides", "pools"):
             at_least_one(self, name)
             if len(getattr(self, name)) != len(self.features):
@@ -74,8 +78,6 @@ class Config:
                 )
         if self.hidden:
             at_least_one(self, "hidden")
-        one_of(self, "padding", ("VALID", "SAME"))
-        one_of(self, "normalisation", ("batch", "none"))
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected at least 0 and below 1")
 

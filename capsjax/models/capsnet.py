@@ -23,6 +23,7 @@ import jax
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.layers.convolution import HE_NORMAL, LECUN_NORMAL, Convolution, output_shape
 from capsjax.layers.decoder import DenseDecoder
 from capsjax.layers.dense import DenseCapsules
@@ -85,12 +86,13 @@ class Config:
     routing: Any = dynamic.Config()
 
     def __post_init__(self) -> None:
+        one_of(self, "padding", ("VALID", "SAME"))
+        one_of(self, "semantics", ("paper", "official"))
+        checks.fields(self)
         at_least_one(self, "features", "kernel_size", "primary_types", "primary_dim", "class_dim")
         for name in ("hidden", "decoder_widths"):
             if getattr(self, name):
                 at_least_one(self, name)
-        one_of(self, "padding", ("VALID", "SAME"))
-        one_of(self, "semantics", ("paper", "official"))
         algorithm_of(self.routing)
         if isinstance(self.routing, dynamic.Config) and self.routing.semantics != self.semantics:
             raise ValueError(

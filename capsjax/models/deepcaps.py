@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.layers.cells import ResidualCapsules
 from capsjax.layers.convolution import Convolution
 from capsjax.layers.decoder import ClassIndependentDecoder
@@ -73,6 +74,7 @@ class Config:
     routing: Any = dynamic.Config(bias=True)
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         at_least_one(self, "features", "types", "dims", "class_dim")
         at_least_one(self, "decoder_channels", "decoder_features")
         if len(self.dims) < 2 or self.dims[-1] != self.dims[-2]:

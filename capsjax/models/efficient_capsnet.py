@@ -21,6 +21,7 @@ import jax
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.layers.convolution import Convolution, output_shape
 from capsjax.layers.decoder import ConvolutionalDecoder, DenseDecoder
 from capsjax.layers.dense import DenseCapsules
@@ -79,6 +80,10 @@ class Config:
     routing: Any = self_attention.Config()
 
     def __post_init__(self) -> None:
+        one_of(self, "decoder", ("none", "dense", "convolutional"))
+        one_of(self, "activation", ("relu", "leaky_relu"))
+        one_of(self, "normalisation", ("batch", "instance"))
+        checks.fields(self)
         lists = {"features": self.features, "kernel_sizes": self.kernel_sizes}
         for name, values in {**lists, "strides": self.strides}.items():
             if len(values) != len(self.features) or not values or min(values) < 1:
@@ -95,7 +100,6 @@ class Config:
             raise ValueError(
                 f"weights_stddev is {self.weights_stddev}, expected a positive number or None"
             )
-        one_of(self, "decoder", ("none", "dense", "convolutional"))
         at_least_one(self, "decoder_features")
         if self.decoder_widths:
             at_least_one(self, "decoder_widths")
@@ -104,8 +108,6 @@ class Config:
                 f"the last of features is {self.features[-1]}, expected a multiple of primary_dim, "
                 f"{self.primary_dim}"
             )
-        one_of(self, "activation", ("relu", "leaky_relu"))
-        one_of(self, "normalisation", ("batch", "instance"))
         algorithm_of(self.routing)
 
 

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.layers.conv import ConvolutionalCapsules
 from capsjax.layers.convolution import LECUN_NORMAL, Convolution, Initializer
 from capsjax.layers.dense import DenseCapsules
@@ -91,14 +92,15 @@ class Config:
     routing: Any = inverted_attention.Config()
 
     def __post_init__(self) -> None:
+        one_of(self, "padding", ("VALID", "SAME"))
+        one_of(self, "over", ("all", "position", "type"))
+        one_of(self, "mode", ("concurrent", "sequential"))
+        checks.fields(self)
         at_least_one(self, "widths", "blocks", "types", "dim", "kernel_size")
         for name in ("strides", "hidden"):
             if getattr(self, name):
                 at_least_one(self, name)
         halving(self.widths, self.blocks)
-        one_of(self, "padding", ("VALID", "SAME"))
-        one_of(self, "over", ("all", "position", "type"))
-        one_of(self, "mode", ("concurrent", "sequential"))
         if self.matrix:
             check_matrix(self.dim, self.dim)
         if uses_activations(self.routing, unknown=False):

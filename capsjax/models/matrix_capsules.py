@@ -21,6 +21,7 @@ import jax
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.layers.conv import ConvolutionalCapsules
 from capsjax.layers.convolution import Convolution, output_shape
 from capsjax.layers.dense import ClassCapsules
@@ -83,6 +84,9 @@ class Config:
     routing: Any = ROUTING
 
     def __post_init__(self) -> None:
+        one_of(self, "padding", ("VALID", "SAME"))
+        one_of(self, "competition", ("all", "position", "type"))
+        checks.fields(self)
         at_least_one(self, "features", "kernel_size", "stride", "primary_types", "dim")
         lists = ("types", "kernel_sizes", "strides")
         if any(getattr(self, name) for name in lists):
@@ -92,8 +96,6 @@ class Config:
                 f"types are {self.types}, kernel_sizes {self.kernel_sizes} and strides "
                 f"{self.strides}, expected as many of each, one for every convolutional layer"
             )
-        one_of(self, "padding", ("VALID", "SAME"))
-        one_of(self, "competition", ("all", "position", "type"))
         if self.matrix:
             check_matrix(self.dim, self.dim)
         if self.coordinates and self.dim < 2:

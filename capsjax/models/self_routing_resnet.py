@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.layers.conv import ConvolutionalCapsules
 from capsjax.layers.convolution import LECUN_NORMAL
 from capsjax.layers.dense import DenseCapsules
@@ -82,6 +83,7 @@ class Config:
     def __post_init__(self) -> None:
         one_of(self, "head", ("capsules", "average", "max", "dense"))
         one_of(self, "over", ("all", "position", "type"))
+        checks.fields(self)
         at_least_one(self, "widths", "blocks", "types", "dim", "depth")
         halving(self.widths, self.blocks)
         algorithm_of(self.routing)

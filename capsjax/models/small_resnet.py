@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from capsjax import checks
 from capsjax.layers.convolution import LECUN_NORMAL
 from capsjax.layers.residual import ResidualTrunk, Shortcut, halving
 from capsjax.models import network
@@ -39,9 +40,10 @@ class Config:
     shortcut: Shortcut = "B"
 
     def __post_init__(self) -> None:
+        one_of(self, "shortcut", ("A", "B"))
+        checks.fields(self)
         at_least_one(self, "widths", "blocks")
         halving(self.widths, self.blocks)
-        one_of(self, "shortcut", ("A", "B"))
 
 
 class Network(network.Network):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.ops import patches, winograd
 
 Padding = Literal["SAME", "VALID"]
@@ -38,6 +39,7 @@ class Lowering(NamedTuple):
     images_gradient: Callable[..., Array]
 
 
+@checks.arguments(together=False)
 def conv2d(
     images: Float[Array, "batch height width channels"],
     kernel: Float[Array, "rows columns channels features"],
@@ -88,6 +90,7 @@ def conv2d(
     return _conv(images, kernel, stride)
 
 
+@checks.arguments(together=False)
 def depthwise_conv2d(
     images: Float[Array, "batch height width channels"],
     kernel: Float[Array, "rows columns 1 channels"],
@@ -182,6 +185,7 @@ _TILES = 128
 _OUTPUTS = {(3, 1): 4, (5, 1): 2, (5, 2): 2}
 
 
+@checks.arguments
 def rule(
     direction: Direction,
     images: tuple[int, ...],

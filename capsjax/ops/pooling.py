@@ -11,7 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
 
+
+@checks.arguments
 def max_pool(
     images: Float[Array, "batch height width channels"], size: int
 ) -> Float[Array, "batch out_height out_width channels"]:

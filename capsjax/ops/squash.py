@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from capsjax import checks
+
 # Of ``squash_exponential``: its series' next term is below float64's rounding there.
 _SERIES_BELOW = 1e-2
 
@@ -18,6 +20,7 @@ def _as_working_precision(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+@checks.arguments
 def safe_norm(x: Float[Array, "..."], *, axis: int = -1, keepdims: bool = False) -> Array:
     """Euclidean norm along an axis.
 
@@ -46,16 +49,20 @@ def _scale(x: Array, axis: int) -> tuple[Array, Array, Array]:
 
     Norm and squash do not depend on the divisor, so no gradient needs to flow through it.
     """
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis is {axis}, expected {-x.ndim} to {x.ndim - 1} for shape {x.shape}")
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
     # Beyond 1 / tiny the divisor's inverse would be flushed to 0.
     divisor = jnp.minimum(jnp.where(largest > 0, largest, 1), 1 / jnp.finfo(x.dtype).tiny)
     scaled = x / divisor
     total = jnp.sum(jnp.square(scaled), axis=axis, keepdims=True)
-    # The inner `where` keeps sqrt's infinite gradient at 0 out.
-    root = jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)
+    # The inner `where` keeps sqrt's infinite gradient at 0 out; a NaN is no 0 and stays one.
+    some = total != 0
+    root = jnp.where(some, jnp.sqrt(jnp.where(some, total, 1)), 0)
     return scaled, divisor, root
 
 
+@checks.arguments
 def squash(x: Float[Array, "..."], *, axis: int = -1) -> Array:
     r"""Shrink vectors to a length below 1, keeping their direction.
 
@@ -87,6 +94,7 @@ def squash(x: Float[Array, "..."], *, axis: int = -1) -> Array:
     return (scaled * (gain / (1 + jnp.square(short_norm + long_inverse)))).astype(x.dtype)
 
 
+@checks.arguments
 def squash_exponential(x: Float[Array, "..."], *, axis: int = -1) -> Array:
     r"""Shrink vectors to a length below 1; short ones keep more of their length than by ``squash``.
 

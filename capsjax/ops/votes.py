@@ -23,7 +23,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from capsjax import checks
 
+
+@checks.arguments(together=False)
 def dense_votes(
     poses: Float[Array, "batch children child_dim"],
     weights: Float[Array, "inner parents columns children"],
@@ -66,6 +69,7 @@ def dense_votes(
     return votes.reshape(batch, parents, rows * columns, children)
 
 
+@checks.arguments(together=False)
 def shared_votes(
     poses: Float[Array, "batch positions children child_dim"],
     weights: Float[Array, "inner parents columns children"],
@@ -105,6 +109,7 @@ def shared_votes(
     return votes.reshape(batch, parents, rows * columns, positions * children)
 
 
+@checks.arguments
 def add_coordinates(
     votes: Float[Array, "batch *windows parents dim children"],
     coordinates: Float[Array, "*windows children 2"],
@@ -136,10 +141,12 @@ def add_coordinates(
         [0.25, 0.75, 0.0]
     """
     dim = votes.shape[-2]
-    columns = dim // rows
-    places = (columns - 1, 2 * columns - 1) if rows > 1 else (0, 1)
     if dim < 2:
         raise ValueError(f"votes have dimension {dim}, expected at least 2 for two coordinates")
+    if rows < 1 or dim % rows:
+        raise ValueError(f"rows is {rows}, expected a divisor of the votes' dimension {dim}")
+    columns = dim // rows
+    places = (columns - 1, 2 * columns - 1) if rows > 1 else (0, 1)
     wanted = jax.nn.one_hot(jnp.array(places), dim, dtype=votes.dtype)
     added = _einsum("ed,...ie->...di", wanted, coordinates.astype(votes.dtype))
     return votes + added[None, ..., None, :, :]
@@ -151,6 +158,8 @@ def _check(poses: Array, weights: Array, rows: int) -> None:
             "dense_votes takes poses [batch, children, child_dim] and weights "
             f"[inner, parents, columns, children], got {poses.shape} and {weights.shape}"
         )
+    if rows < 1:
+        raise ValueError(f"rows is {rows}, expected at least 1")
     if (poses.shape[2], poses.shape[1]) != (rows * weights.shape[0], weights.shape[3]):
         raise ValueError(
             f"poses {poses.shape} hold {poses.shape[1]} children of dimension {poses.shape[2]}, "

@@ -3,18 +3,20 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Float
+from jaxtyping import Shaped
 
+from capsjax import checks
 from capsjax.ops.convolution import Padding
 
 
+@checks.arguments
 def windows_of(
-    grid: Float[Array, "batch height width types *rest"],
+    grid: Shaped[Array, "batch height width types *rest"],
     *,
     kernel_size: int,
     stride: int = 1,
     padding: Padding = "VALID",
-) -> Float[Array, "batch out_height out_width slots *rest"]:
+) -> Shaped[Array, "batch out_height out_width slots *rest"]:
     """What every window of a grid sees.
 
     Args:
@@ -49,6 +51,7 @@ def windows_of(
     return jnp.concatenate(parts, axis=3)
 
 
+@checks.arguments
 def slots_of(
     shape: tuple[int, int, int], *, kernel_size: int, stride: int = 1, padding: Padding = "VALID"
 ) -> np.ndarray:
@@ -71,6 +74,7 @@ def slots_of(
         >>> slots_of((1, 3, 1), kernel_size=1, stride=2).ravel().tolist()
         [0, 2]
     """
+    checks.sizes(height=shape[0], width=shape[1], types=shape[2], most=2**15)
     pads, (height, width) = _geometry(shape[:2], kernel_size, stride, padding)
     numbers = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
     numbers = np.pad(numbers, (*pads, (0, 0)), constant_values=-1)
@@ -80,6 +84,7 @@ def slots_of(
     return picked.reshape(height, width, -1)
 
 
+@checks.arguments
 def coordinates_of(
     shape: tuple[int, int, int], *, kernel_size: int, stride: int = 1, padding: Padding = "VALID"
 ) -> np.ndarray:
@@ -119,6 +124,11 @@ def _geometry(
         )
     if padding not in ("VALID", "SAME"):
         raise ValueError(f"padding is {padding!r}, expected 'VALID' or 'SAME'")
+    if min(shape) < 1 or kernel_size > 2 * max(shape) + 1:
+        raise ValueError(
+            f"kernel_size is {kernel_size} on a grid of {shape[0]}x{shape[1]}, expected a grid "
+            "that is not empty, and at most twice its larger side"
+        )
     if padding == "VALID" and min(shape) < kernel_size:
         raise ValueError(
             f"a grid of {shape[0]}x{shape[1]} capsules is smaller than the window of "

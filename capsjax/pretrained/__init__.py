@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from capsjax import weights
+from capsjax import checks, weights
 from capsjax.pretrained.card import ELSEWHERE, Card, Tested, here, read
 from capsjax.pretrained.exporting import export
 from capsjax.training import run
@@ -55,6 +55,7 @@ def names() -> list[str]:
     return sorted(name.removesuffix(_ENDING) for name in files if name.endswith(_ENDING))
 
 
+@checks.arguments
 def load(name: str | Path) -> run.Run:
     """A pretrained network, ready to predict; its parameters are float32 however they are stored.
 
@@ -79,6 +80,7 @@ def load(name: str | Path) -> run.Run:
         return _open(path).run
 
 
+@checks.arguments
 def describe(name: str | Path) -> Card:
     """What a pretrained network's file says of it; the network is not made.
 
@@ -99,6 +101,7 @@ def describe(name: str | Path) -> Card:
         return read(path)
 
 
+@checks.arguments
 def find(where: str | Path) -> Opened:
     """A trained network by whatever a command is given.
 
@@ -120,14 +123,14 @@ def find(where: str | Path) -> Opened:
         ('mnist', 10000)
     """
     path = Path(where)
-    if path.is_dir():
+    if checks.exists(path) and path.is_dir():
         if str(where) in names() and not (path / "config.json").exists():
             raise ValueError(
                 f"the folder {where} is not a run directory (it has no config.json), and it hides "
                 "the pretrained network of that name: rename it, or go to another folder"
             )
         return Opened(run.load(path), None)
-    if path.exists():
+    if checks.exists(path):
         return _open(path)
     if str(where) not in names():
         raise ValueError(
@@ -139,6 +142,7 @@ def find(where: str | Path) -> Opened:
         return _open(inside)
 
 
+@checks.arguments
 def name_of(where: str | Path) -> str:
     """What a trained network is called, by whatever ``find`` finds it.
 
@@ -168,7 +172,7 @@ def _file(name: str | Path) -> Iterator[Path]:
     if str(name) in names():
         with resources.as_file(resources.files(__name__) / f"{name}{_ENDING}") as path:
             yield path
-    elif Path(name).is_file():
+    elif checks.exists(name) and Path(name).is_file():
         yield Path(name)
     else:
         raise ValueError(

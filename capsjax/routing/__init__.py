@@ -11,6 +11,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from capsjax import checks
 from capsjax.routing import (
     dynamic,
     em,
@@ -34,6 +35,7 @@ ALGORITHMS: dict[str, ModuleType] = {
 }
 
 
+@checks.arguments
 def find(name: str) -> ModuleType:
     """A routing algorithm by its name.
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from capsjax import checks
+
 Compete = Callable[[Array], Array]
 Over = Literal["all", "position", "type"]
 
@@ -41,6 +43,7 @@ def shares(
     return jax.nn.softmax(logits, axis=-2)
 
 
+@checks.arguments
 def across(index: np.ndarray, *, over: Over = "all") -> Compete:
     """Competition among the windows of a convolutional layer.
 

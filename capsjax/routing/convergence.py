@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from capsjax import checks
 from capsjax.routing.competition import Compete
 from capsjax.types import Capsules, Routed, Trace
 
@@ -68,6 +69,7 @@ class Loop:
     checkpoint: bool = False
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         if self.gradient not in ("unrolled", "last_iteration", "implicit"):
             raise ValueError(
                 f"gradient is {self.gradient!r}, expected 'unrolled', 'last_iteration' or "
@@ -351,6 +353,7 @@ def _with_last(entries: Trace | None, ending: Trace, last: Any, *, tolerance: bo
     return jax.tree.map(fill, entries, ending)
 
 
+@checks.arguments
 def extrapolate(config: Any, num_iterations: int) -> Any:
     """A routing's config with another number of iterations.
 
@@ -372,7 +375,7 @@ def extrapolate(config: Any, num_iterations: int) -> Any:
         >>> extrapolate(dynamic.Config(), 50).num_iterations
         50
     """
-    if not hasattr(config, "num_iterations"):
+    if isinstance(config, type) or not hasattr(config, "num_iterations"):
         raise ValueError(
             f"{type(config).__module__} is not iterative, expected a config with num_iterations"
         )

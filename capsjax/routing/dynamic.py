@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.ops.squash import safe_norm, squash
 from capsjax.routing import competition, convergence, sums
 from capsjax.types import Capsules, Routed
@@ -62,6 +63,7 @@ class Config:
     loop: convergence.Loop = convergence.Loop()
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         if self.num_iterations < 1:
             raise ValueError(f"num_iterations is {self.num_iterations}, expected at least 1")
         if self.semantics not in ("paper", "official"):
@@ -101,6 +103,7 @@ class State(NamedTuple):
     poses: Array | None
 
 
+@checks.arguments
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
@@ -117,6 +120,9 @@ def init(
     Returns:
         A dictionary of float32 arrays.
 
+    Raises:
+        ValueError: a size below 1.
+
     Example:
         >>> import jax
         >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
@@ -125,10 +131,12 @@ def init(
         >>> init(Config(bias=True), jax.random.key(0), **sizes)["bias"].shape
         (10, 16)
     """
+    checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del key, children, child_dim
     return {"bias": jnp.full((parents, dim), _INITIAL_BIAS)} if config.has_bias else {}
 
 
+@checks.arguments
 def route(
     votes: Float[Array, "*windows parents dim children"],
     children: Capsules | None = None,
@@ -171,7 +179,7 @@ def route(
     """
     sums.check_votes(votes)
     if config.has_bias:
-        sums.need(params, "bias")
+        sums.need(params, bias=votes.shape[-3:-1])
     if config.leaky and compete is not None:
         raise ValueError("leaky routing is a competition of its own: pass either leaky or compete")
     return convergence.run(

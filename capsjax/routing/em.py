@@ -45,6 +45,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.routing import competition, convergence, sums
 from capsjax.types import Capsules, Routed
 
@@ -95,6 +96,7 @@ class Config:
     loop: convergence.Loop = convergence.Loop()
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         if self.num_iterations < 1:
             raise ValueError(f"num_iterations is {self.num_iterations}, expected at least 1")
         if self.semantics not in ("paper", "official"):
@@ -124,6 +126,7 @@ class State(NamedTuple):
     logits: Array | None
 
 
+@checks.arguments
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
@@ -142,6 +145,9 @@ def init(
         ``{"activation_bias": [parents], "sigma_bias": [parents]}``, ones and twos as in the class
         layer of the authors' code.
 
+    Raises:
+        ValueError: a size below 1.
+
     Example:
         >>> import jax
         >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
@@ -149,6 +155,7 @@ def init(
         >>> {name: param.shape for name, param in params.items()}
         {'beta_a': (10,), 'beta_u': (10,)}
     """
+    checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del key, dim, children, child_dim
     if config.semantics == "official":
         return {
@@ -158,6 +165,7 @@ def init(
     return {"beta_a": jnp.zeros((parents,)), "beta_u": jnp.zeros((parents,))}
 
 
+@checks.arguments
 def route(
     votes: Float[Array, "*windows parents dim children"],
     children: Capsules | None = None,
@@ -198,8 +206,9 @@ def route(
     """
     sums.check_votes(votes)
     sums.check_children(votes, children)
-    names = ("activation_bias", "sigma_bias")
-    sums.need(params, *(names if config.semantics == "official" else ("beta_a", "beta_u")))
+    official = config.semantics == "official"
+    names = ("activation_bias", "sigma_bias") if official else ("beta_a", "beta_u")
+    sums.need(params, **dict.fromkeys(names, votes.shape[-3:-2]))
     return convergence.run(
         start,
         step,
@@ -248,6 +257,7 @@ def step(
     return State(coefficients, means, variances, logits.astype(working))
 
 
+@checks.arguments
 def expectation(
     state: State, votes: Array, compete: competition.Compete | None, dtype: Any
 ) -> Array:
@@ -268,6 +278,7 @@ def expectation(
     return competition.shares(activations - (spread + distances) / 2, shape, compete, dtype)
 
 
+@checks.arguments
 def maximisation(
     weights: Array, votes: Array, old_means: Array | None, config: Config
 ) -> tuple[Array, Array, Array]:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.routing import competition, convergence, sums
 from capsjax.types import Capsules, Routed
 
@@ -55,6 +56,7 @@ class Config:
     loop: convergence.Loop = convergence.Loop()
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         if self.num_iterations < 1:
             raise ValueError(f"num_iterations is {self.num_iterations}, expected at least 1")
 
@@ -71,6 +73,7 @@ class State(NamedTuple):
     poses: Array | None
 
 
+@checks.arguments
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
@@ -87,6 +90,9 @@ def init(
     Returns:
         Float32 ``{"scale": [dim], "offset": [dim]}``, ones and zeros.
 
+    Raises:
+        ValueError: a size below 1.
+
     Example:
         >>> import jax
         >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
@@ -94,10 +100,12 @@ def init(
         >>> {name: param.shape for name, param in params.items()}
         {'scale': (16,), 'offset': (16,)}
     """
+    checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del config, key, parents, children, child_dim
     return {"scale": jnp.ones((dim,)), "offset": jnp.zeros((dim,))}
 
 
+@checks.arguments
 def route(
     votes: Float[Array, "*windows parents dim children"],
     children: Capsules | None = None,
@@ -143,7 +151,7 @@ def route(
         finish,
         votes,
         children,
-        sums.need(params, "scale", "offset"),
+        sums.need(params, scale=votes.shape[-2:-1], offset=votes.shape[-2:-1]),
         config,
         compete=compete,
         initial=initial,

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.ops.squash import safe_norm
 
 
+@checks.arguments
 def entropy(coefficients: Float[Array, "*axes parents children"]) -> Float[Array, "*axes"]:
     r"""Mean over children of the entropy of their shares, in nats.
 
@@ -39,6 +41,7 @@ def entropy(coefficients: Float[Array, "*axes parents children"]) -> Float[Array
     return -terms.sum(-2).mean(-1)
 
 
+@checks.arguments
 def polarisation(coefficients: Float[Array, "*axes parents children"]) -> Float[Array, "*axes"]:
     """Mean over children of their largest coefficient: 1 where each child has one parent.
 
@@ -58,6 +61,7 @@ def polarisation(coefficients: Float[Array, "*axes parents children"]) -> Float[
     return coefficients.max(-2).mean(-1)
 
 
+@checks.arguments
 def agreement(
     coefficients: Float[Array, "*axes parents children"],
     votes: Float[Array, "*axes parents dim children"],
@@ -94,6 +98,7 @@ def agreement(
     return (shares * cosines).sum((-2, -1)) / jnp.where(total > 0, total, 1)
 
 
+@checks.arguments
 def change(
     coefficients: Float[Array, "iterations *axes parents children"],
 ) -> Float[Array, "changes *axes"]:
@@ -113,6 +118,7 @@ def change(
     return jnp.abs(jnp.diff(coefficients, axis=0)).max((-2, -1))
 
 
+@checks.arguments
 def coefficient_variance(
     coefficients: Float[Array, "examples *axes parents children"],
 ) -> Float[Array, "*axes"]:
@@ -136,6 +142,7 @@ def coefficient_variance(
     return coefficients.var(0).mean((-2, -1))
 
 
+@checks.arguments
 def strongest_share(coefficients: Float[Array, "*axes parents children"]) -> Float[Array, "*axes"]:
     """Share of all coupling mass that goes to the parent which gets most.
 
@@ -155,6 +162,7 @@ def strongest_share(coefficients: Float[Array, "*axes parents children"]) -> Flo
     return mass.max(-1) / jnp.where(total > 0, total, 1)
 
 
+@checks.arguments
 def dead_share(
     activations: Float[Array, "examples *axes parents"], *, threshold: float = 0.01
 ) -> Float[Array, "*axes"]:
@@ -174,9 +182,12 @@ def dead_share(
         >>> print(dead_share(jnp.array([[0.5, 0.0], [0.7, 0.001]])))  # the second parent is dead
         0.5
     """
-    return (activations.mean(0) < threshold).astype(jnp.float32).mean(-1)
+    mean = activations.mean(0)
+    # A comparison would take a NaN for alive.
+    return jnp.where(jnp.isnan(mean), jnp.nan, mean < threshold).mean(-1)
 
 
+@checks.arguments
 def by_iteration(
     coefficients: Float[Array, "iterations *axes parents children"],
     votes: Float[Array, "*axes parents dim children"],

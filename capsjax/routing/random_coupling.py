@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.routing import competition, sums
 from capsjax.types import Capsules, Routed
 
@@ -44,10 +45,12 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed!r}, expected a whole number, 0 to {2**32 - 1}")
 
 
+@checks.arguments
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
@@ -64,16 +67,21 @@ def init(
     Returns:
         An empty dictionary.
 
+    Raises:
+        ValueError: a size below 1.
+
     Example:
         >>> import jax
         >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
         >>> init(Config(), jax.random.key(0), **sizes)
         {}
     """
+    checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del config, key, parents, dim, children, child_dim
     return {}
 
 
+@checks.arguments
 def route(
     votes: Float[Array, "*windows parents dim children"],
     children: Capsules | None = None,

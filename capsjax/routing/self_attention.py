@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.ops.squash import squash_exponential
 from capsjax.routing import competition, sums
 from capsjax.types import Capsules, Routed
@@ -44,7 +45,11 @@ class Config:
 
     prior: bool = True
 
+    def __post_init__(self) -> None:
+        checks.fields(self)
 
+
+@checks.arguments
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
@@ -61,6 +66,9 @@ def init(
     Returns:
         ``{"prior": [parents, children]}``, float32 zeros; an empty dictionary without the prior.
 
+    Raises:
+        ValueError: a size below 1.
+
     Example:
         >>> import jax
         >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
@@ -69,10 +77,12 @@ def init(
         >>> init(Config(prior=False), jax.random.key(0), **sizes)
         {}
     """
+    checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del key, dim, child_dim
     return {"prior": jnp.zeros((parents, children))} if config.prior else {}
 
 
+@checks.arguments
 def route(
     votes: Float[Array, "*windows parents dim children"],
     children: Capsules | None = None,
@@ -109,7 +119,9 @@ def route(
     """
     del children, initial
     sums.check_votes(votes)
-    prior = sums.need(params, "prior")["prior"] if config.prior else None
+    prior = None
+    if config.prior:
+        prior = sums.need(params, prior=(votes.shape[-3], votes.shape[-1]))["prior"]
     working = jnp.promote_types(votes.dtype, jnp.float32)
     wide = votes.astype(working)
     # Scaled before the product: XLA would fuse a division after it into the softmax, where one

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.routing import competition, sums
 from capsjax.types import Capsules, Routed
 
@@ -35,6 +36,7 @@ class Config:
     """Self-routing has nothing to choose."""
 
 
+@checks.arguments
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
@@ -51,6 +53,9 @@ def init(
     Returns:
         ``{"kernel": [child_dim, parents, children], "bias": [parents, children]}``.
 
+    Raises:
+        ValueError: a size below 1.
+
     Example:
         >>> import jax
         >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
@@ -58,6 +63,7 @@ def init(
         >>> {name: param.shape for name, param in params.items()}
         {'kernel': (8, 10, 1152), 'bias': (10, 1152)}
     """
+    checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del config, key, dim
     return {
         "kernel": jnp.zeros((child_dim, parents, children)),
@@ -65,6 +71,7 @@ def init(
     }
 
 
+@checks.arguments
 def route(
     votes: Float[Array, "*windows parents dim children"],
     children: Capsules | None = None,
@@ -108,7 +115,11 @@ def route(
     del config, initial
     sums.check_votes(votes)
     children = sums.check_children(votes, children, poses=True)
-    params = sums.need(params, "kernel", "bias")
+    params = sums.need(
+        params,
+        kernel=(children.poses.shape[-1], votes.shape[-3], votes.shape[-1]),
+        bias=(votes.shape[-3], votes.shape[-1]),
+    )
     working = jnp.promote_types(votes.dtype, jnp.float32)
     logits = jnp.einsum(
         "...ia,aji->...ji", children.poses.astype(working), params["kernel"].astype(working)

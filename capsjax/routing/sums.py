@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
+from capsjax import checks
 from capsjax.ops.squash import safe_norm, squash
 from capsjax.types import Capsules, Routed, Trace
 
@@ -20,6 +21,8 @@ def check_votes(votes: Array) -> None:
     Raises:
         ValueError: fewer axes, an empty one, or another dtype.
     """
+    if not checks.is_array(votes):
+        raise TypeError(f"votes is {checks.shown(votes)}, expected an array")
     if votes.ndim < 3 or 0 in votes.shape:
         raise ValueError(
             f"votes have shape {votes.shape}, expected [*windows, parents, dim, children], "
@@ -66,26 +69,41 @@ def check_children(votes: Array, children: Capsules | None, *, poses: bool = Fal
     return children
 
 
-def need(params: dict[str, Array] | None, *names: str) -> dict[str, Array]:
-    """Refuse parameters of which one is missing.
+def need(
+    params: dict[str, Array] | None, *names: str, **shapes: tuple[int, ...]
+) -> dict[str, Array]:
+    """Refuse parameters of which one is missing, or of another shape than the votes want.
 
     Args:
         params: what the routing's ``init`` gave, or None.
         names: those that the routing uses.
+        shapes: the same with the last axes that each has to have, axes of windows before them.
 
     Returns:
         The parameters as they came, None as an empty dictionary.
 
     Raises:
-        ValueError: one of the names is missing.
+        TypeError: they are no dictionary.
+        ValueError: one of the names is missing, or has another shape or is not float.
     """
-    missing = [name for name in names if name not in (params or {})]
+    if params is not None and not isinstance(params, dict):
+        raise TypeError(f"params is {checks.shown(params)}, expected a dictionary from init")
+    missing = [name for name in (*names, *shapes) if name not in (params or {})]
     if missing:
         raise ValueError(
             f"this routing has learned parameters, and {', '.join(missing)} is missing: pass "
             "params=init(config, key, ...)"
         )
-    return params or {}
+    given = params or {}
+    for name, shape in shapes.items():
+        array = given[name]
+        fits = checks.is_array(array) and array.shape[max(0, array.ndim - len(shape)) :] == shape
+        if not fits or not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(
+                f"{name} is {checks.shown(array)}, expected float {shape} for these votes: pass "
+                "params=init(config, key, ...) of their sizes"
+            )
+    return given
 
 
 def weighted(coefficients: Array, votes: Array) -> Array:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.ops.squash import safe_norm, squash
 from capsjax.routing import competition, sums
 from capsjax.types import Capsules, Routed
@@ -31,6 +32,7 @@ class Config:
     """Uniform coupling has nothing to choose."""
 
 
+@checks.arguments
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
@@ -47,16 +49,21 @@ def init(
     Returns:
         An empty dictionary.
 
+    Raises:
+        ValueError: a size below 1.
+
     Example:
         >>> import jax
         >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
         >>> init(Config(), jax.random.key(0), **sizes)
         {}
     """
+    checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del config, key, parents, dim, children, child_dim
     return {}
 
 
+@checks.arguments
 def route(
     votes: Float[Array, "*windows parents dim children"],
     children: Capsules | None = None,

@@ -35,6 +35,7 @@ from jax import Array, lax
 from jax.scipy.special import digamma
 from jaxtyping import Float
 
+from capsjax import checks
 from capsjax.routing import competition, convergence, sums
 from capsjax.types import Capsules, Routed
 
@@ -78,6 +79,7 @@ class Config:
     loop: convergence.Loop = convergence.Loop()
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         if self.num_iterations < 1:
             raise ValueError(f"num_iterations is {self.num_iterations}, expected at least 1")
         if self.covariance not in ("diagonal", "full"):
@@ -106,6 +108,7 @@ class State(NamedTuple):
     scale: Array | None
 
 
+@checks.arguments
 def init(
     config: Config, key: Array, *, parents: int, dim: int, children: int, child_dim: int
 ) -> dict[str, Array]:
@@ -122,6 +125,9 @@ def init(
     Returns:
         A dictionary of arrays.
 
+    Raises:
+        ValueError: a size below 1.
+
     Example:
         >>> import jax
         >>> sizes = {"parents": 10, "dim": 16, "children": 1152, "child_dim": 8}
@@ -129,10 +135,12 @@ def init(
         >>> {name: param.shape for name, param in params.items()}
         {'beta_a': (10,), 'beta_u': (10,)}
     """
+    checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del config, key, dim, children, child_dim
     return {"beta_a": jnp.zeros((parents,)), "beta_u": jnp.zeros((parents,))}
 
 
+@checks.arguments
 def route(
     votes: Float[Array, "*windows parents dim children"],
     children: Capsules | None = None,
@@ -179,7 +187,7 @@ def route(
         finish,
         votes,
         children,
-        sums.need(params, "beta_a", "beta_u"),
+        sums.need(params, beta_a=votes.shape[-3:-2], beta_u=votes.shape[-3:-2]),
         config,
         compete=compete,
         initial=initial,

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from capsjax import checks
 from capsjax.data import recipes
 from capsjax.training import losses
 from capsjax.training.step import Schedule
@@ -76,6 +77,7 @@ class Config:
     loss: losses.Config = losses.Config()
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         least = {"epochs": 1, "batch_size": 1, "validation": 1, "shift": 0, "checkpoint_every": 1}
         for name, low in least.items():
             if getattr(self, name) < low:

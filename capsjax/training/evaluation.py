@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
+from capsjax import checks
 from capsjax.analysis.statistics import wilson_interval
 from capsjax.data import Arrays, augment, check_arrays, recipes
 from capsjax.training import parallel
@@ -75,13 +76,17 @@ class Evaluation:
         return float(self.missed.sum() / self.shown.sum())
 
 
+Precision = Literal["default", "high", "highest"]
+
+
+@checks.arguments(empty=True)
 def predict(
     network: nnx.Module,
     images: np.ndarray,
     *,
     classes_per_image: int = 1,
     reconstruct: bool = False,
-    precision: str = "default",
+    precision: Precision = "default",
     recipe: str | None = None,
     mesh: Mesh | None = None,
 ) -> Prediction:
@@ -173,6 +178,7 @@ def _make_forward(
     return forward
 
 
+@checks.arguments(empty=True)
 def prepare_with(recipe: str | None) -> Callable[[Array], Array]:
     """What a network that was trained with a recipe, or without, is shown of an image in testing.
 
@@ -209,12 +215,13 @@ def _run(
     return parallel.by_example(forward, mesh)((params, rest), images)
 
 
+@checks.arguments(empty=True)
 def evaluate(
     network: nnx.Module,
     data: Arrays,
     *,
     reconstruct: bool = False,
-    precision: str = "default",
+    precision: Precision = "default",
     recipe: str | None = None,
     mesh: Mesh | None = None,
 ) -> Evaluation:

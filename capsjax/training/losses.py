@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from capsjax import checks
+
 Kind = Literal["margin", "spread", "cross_entropy", "negative_log_likelihood"]
 Reduction = Literal["paper", "official"]
 SpreadSchedule = Literal["linear", "official"]
@@ -73,6 +75,7 @@ class Config:
     margin_steps: int | None = None
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         for name, known in (
             ("kind", Kind),
             ("reduction", Reduction),
@@ -113,6 +116,7 @@ class Config:
             )
 
 
+@checks.arguments(together=False)
 def margin_loss(
     lengths: Float[Array, " classes"],
     targets: Float[Array, " classes"],
@@ -148,6 +152,7 @@ def margin_loss(
     return 0.5 * jnp.mean(terms) if config.reduction == "official" else jnp.sum(terms)
 
 
+@checks.arguments
 def spread_margin(
     step: Array | int, total_steps: int, config: Config = Config()
 ) -> Float[Array, ""]:
@@ -175,6 +180,7 @@ def spread_margin(
     return _FIRST_MARGIN + (LAST_MARGIN - _FIRST_MARGIN) * jnp.minimum(1, done / steps)
 
 
+@checks.arguments(together=False)
 def spread_loss(
     activations: Float[Array, " classes"],
     targets: Float[Array, " classes"],
@@ -214,6 +220,7 @@ def spread_loss(
     return loss / len(activations) if config.reduction == "official" else loss
 
 
+@checks.arguments(together=False)
 def cross_entropy(
     logits: Float[Array, " classes"], targets: Float[Array, " classes"]
 ) -> Float[Array, ""]:
@@ -244,6 +251,7 @@ def cross_entropy(
     return -jnp.sum(targets * shares) / jnp.maximum(1, jnp.sum(targets))
 
 
+@checks.arguments(together=False)
 def negative_log_likelihood(
     activations: Float[Array, " classes"], targets: Float[Array, " classes"]
 ) -> Float[Array, ""]:
@@ -277,6 +285,7 @@ def negative_log_likelihood(
     return -jnp.sum(targets * jnp.log(some / jnp.sum(some)))
 
 
+@checks.arguments(together=False)
 def classification_loss(
     activations: Float[Array, " classes"],
     targets: Float[Array, " classes"],
@@ -326,6 +335,7 @@ def _check_classes(activations: Array, targets: Array) -> None:
         )
 
 
+@checks.arguments(together=False)
 def reconstruction_loss(
     reconstruction: Float[Array, "height width channels"],
     image: Float[Array, "height width channels"],

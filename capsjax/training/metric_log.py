@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from capsjax.serial import parse
 from capsjax.training.events import Events
 
 _logger = logging.getLogger("capsjax")
@@ -96,7 +97,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _entry(line: bytes) -> dict[str, Any]:
-    entry = json.loads(line)
+    entry = parse(line)
     if not isinstance(entry, dict):
         raise ValueError("it is no object")
     if type(entry.get("step")) is not int or not isinstance(entry.get("split"), str):

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
+from capsjax import checks
 
+# A matrix of these has 400 MB.
+_MOST_CLASSES = 10_000
+
+
+@checks.arguments(together=False)
 def accuracy(
     activations: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
 ) -> Float[Array, ""]:
@@ -16,7 +22,7 @@ def accuracy(
         labels: the true classes.
 
     Returns:
-        A scalar in [0, 1].
+        A scalar in [0, 1]; an example with an activation that is NaN is not right.
 
     Raises:
         ValueError: the shapes do not belong together.
@@ -31,9 +37,11 @@ def accuracy(
             f"activations have shape {activations.shape} and labels {labels.shape}, expected "
             "[*batch, classes] and [*batch]"
         )
-    return jnp.mean(jnp.argmax(activations, axis=-1) == labels)
+    found = jnp.argmax(activations, axis=-1) == labels
+    return jnp.mean(found & ~_any_nan(activations))
 
 
+@checks.arguments(together=False)
 def exact_match(
     activations: Float[Array, "*batch classes"], labels: Int[Array, "*batch k"]
 ) -> Float[Array, ""]:
@@ -44,7 +52,7 @@ def exact_match(
         labels: the true classes, k different ones of each example.
 
     Returns:
-        A scalar in [0, 1].
+        A scalar in [0, 1]; an example with an activation that is NaN is not right.
 
     Raises:
         ValueError: the shapes do not belong together.
@@ -64,9 +72,10 @@ def exact_match(
         )
     _, top = jax.lax.top_k(activations, labels.shape[-1])
     found = (labels[..., :, None] == top[..., None, :]).any(-1)
-    return jnp.mean(found.all(-1))
+    return jnp.mean(found.all(-1) & ~_any_nan(activations))
 
 
+@checks.arguments(together=False, empty=True)
 def confusion_matrix(
     predictions: Int[Array, " examples"], labels: Int[Array, " examples"], num_classes: int
 ) -> Int[Array, "classes classes"]:
@@ -81,12 +90,30 @@ def confusion_matrix(
         Counts, int32.
 
     Raises:
-        ValueError: predictions and labels differ in shape.
+        ValueError: predictions and labels differ in shape, or one is no class. Traced ones cannot
+            be looked at: there an example of no class is left out.
     """
     if predictions.shape != labels.shape:
         raise ValueError(
             f"predictions have shape {predictions.shape} and labels {labels.shape}, expected the "
             "same"
         )
+    if not 1 <= num_classes <= _MOST_CLASSES:
+        raise ValueError(f"num_classes is {num_classes}, expected 1 to {_MOST_CLASSES}")
+    for name, classes in (("predictions", predictions), ("labels", labels)):
+        if not isinstance(classes, jax.core.Tracer) and classes.size:
+            low, high = int(classes.min()), int(classes.max())
+            if low < 0 or high >= num_classes:
+                raise ValueError(
+                    f"{name} are from {low} to {high}, expected 0 to {num_classes - 1}"
+                )
     counts = jnp.zeros((num_classes, num_classes), jnp.int32)
-    return counts.at[labels, predictions].add(1)
+    # Negative ones would count from the end.
+    rows = jnp.where(labels < 0, num_classes, labels)
+    columns = jnp.where(predictions < 0, num_classes, predictions)
+    return counts.at[rows, columns].add(1, mode="drop")
+
+
+def _any_nan(activations: Array) -> Array:
+    """Which examples have no most active class: argmax would take the NaN for it."""
+    return jnp.isnan(activations).any(-1)

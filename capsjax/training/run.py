@@ -4,7 +4,6 @@
 """
 
 import datetime
-import json
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from capsjax import data, models
-from capsjax.serial import to_json
+from capsjax.serial import parse, to_json
 from capsjax.training import hosts, lock, loop, parallel
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import Evaluation, Prediction, check_labels, evaluate, predict
@@ -239,7 +238,7 @@ def finished(workdir: Path, settings: Settings) -> dict[str, Any] | None:
         What ``summary.json`` holds.
     """
     try:
-        summary = json.loads((workdir / "summary.json").read_text())
+        summary = parse((workdir / "summary.json").read_bytes())
         return summary if summary["settings"] == to_json(settings) else None
     except (OSError, ValueError, LookupError, TypeError):
         return None

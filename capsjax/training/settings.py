@@ -8,9 +8,9 @@ from typing import Any
 
 from flax import nnx
 
-from capsjax import data, models
+from capsjax import checks, data, models
 from capsjax.data import recipes
-from capsjax.serial import from_json, to_json
+from capsjax.serial import from_json, parse, to_json
 from capsjax.training.config import Config
 from capsjax.training.division import check_recipe
 from capsjax.training.json_file import write_json
@@ -43,6 +43,9 @@ class Settings:
     class_names: tuple[str, ...]
     data_shape: tuple[int, int, int] | None = None
     classes_per_image: int = 1
+
+    def __post_init__(self) -> None:
+        checks.fields(self)
 
     @property
     def shape_of_data(self) -> tuple[int, int, int]:
@@ -114,7 +117,7 @@ def read_settings(workdir: Path) -> Settings:
             "capsjax train made with --workdir"
         )
     try:
-        values = json.loads(path.read_text())
+        values = parse(path.read_bytes())
         stated = values.pop(_CHECKSUM, None)
         if stated is not None and stated != _checksum(values):
             raise ValueError(
@@ -123,8 +126,7 @@ def read_settings(workdir: Path) -> Settings:
             )
         return settings_of(values)
     except (
-        json.JSONDecodeError,
-        UnicodeDecodeError,
+        ValueError,
         LookupError,
         TypeError,
         AttributeError,
@@ -159,9 +161,11 @@ def settings_of(values: dict[str, Any]) -> Settings:
         The settings.
 
     Raises:
-        LookupError, TypeError, AttributeError: values that are no settings.
+        TypeError: values that are no settings.
         ValueError: a value that a config refuses.
     """
+    if not isinstance(values, dict) or not isinstance(values.get("model"), str):
+        raise TypeError(f"{checks.shown(values)} are no settings, expected an object with a model")
     config_type = type(models.find(values["model"]).config)
     return from_json(Settings, values, {"model_config": config_type})
 
