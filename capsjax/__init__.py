@@ -1,16 +1,24 @@
 """Capsule networks in JAX and Flax: routing as pure functions, thin modules, real data."""
 
+import importlib
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from capsjax.types import Capsules, Output, Routed, Trace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from capsjax.training.run import Run
+    from capsjax.types import Capsules, Output, Routed, Trace
 
 __version__ = metadata.version("capsjax")
 __all__ = ["Capsules", "Output", "Routed", "Trace", "__version__", "load", "load_pretrained"]
+
+
+def __getattr__(name: str) -> Any:
+    # JAX loads for seconds. Loaded here it would come before the command line's own first line, and
+    # an interrupt in it would be a traceback.
+    if name in __all__:
+        return getattr(importlib.import_module("capsjax.types"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(workdir: str | Path) -> "Run":

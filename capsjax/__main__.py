@@ -1,21 +1,37 @@
 """The console script, ``capsjax`` or ``python -m capsjax``: sets up the process and dispatches."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 _HUGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 
 
 def main() -> None:
     """Entry point of the console script."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # a shell's background processes ignore it
+        signal.signal(signal.SIGINT, _leave)
     if sys.argv[1:2] in (["train"], ["evaluate"], ["predict"], ["figures"], ["export"]):
         use_huge_pages()
     sys.path.append(os.getcwd())  # where a user's own routing may be
+    from capsjax import cli  # imports take seconds: not before the process may start anew
+
     try:
-        from capsjax import cli  # imports take seconds: not before the process may start anew
-    except KeyboardInterrupt:
-        sys.exit(130)  # nothing was begun
-    sys.exit(cli.dispatch(sys.argv[1:]))
+        signal.signal(signal.SIGINT, before)
+        status = cli.dispatch(sys.argv[1:])
+    except KeyboardInterrupt:  # a second one, while the first was answered
+        status = 130
+    if status == 130:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already
+    sys.exit(status)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End at once: nothing was begun, and an exception would pass through others' imports."""
+    del number, frame
+    os._exit(130)
 
 
 def use_huge_pages() -> None:

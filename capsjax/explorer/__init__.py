@@ -8,9 +8,11 @@ import contextlib
 import os
 import socket
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from capsjax import inspection
+from capsjax.explorer import answers
 from capsjax.explorer.answers import Explored
 
 __all__ = ["Explored", "serve"]
@@ -57,8 +59,8 @@ def serve(
     # Uploads lie in a folder that others on this machine cannot read, and end with this process.
     uploads = tempfile.TemporaryDirectory(prefix="capsjax-explore-")
     os.environ["GRADIO_TEMP_DIR"] = uploads.name
-    # No telemetry, and no question for a newer version.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # No telemetry, no question for a newer version, and no copy of each answer in the browser.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = os.environ["GRADIO_RUN_HISTORY"] = "False"
     try:
         import gradio
     except ImportError as error:
@@ -87,10 +89,11 @@ def serve(
             max_file_size=LARGEST_FILE,
             max_threads=_THREADS,
             state_session_capacity=_VISITORS,
-            app_kwargs={"middleware": [Middleware(Guard)]},
+            app_kwargs={"middleware": [Middleware(Guard, uploads=Path(uploads.name))]},
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
+            enable_monitoring=False,
             # Fonts of the reader's system: the theme's own would be fetched from elsewhere.
             theme=gradio.themes.Base(font=fonts[0], font_mono=fonts[1]),
             css=STYLE,
@@ -138,4 +141,6 @@ def _warm_up(explored: Explored, pairs: Explored | None) -> None:
             explored.iterations(image, name)
     inspection.moved(image[None])
     if pairs is not None:
-        pairs.look(pairs.test["image"][0], classes=2)
+        digits = pairs.singles["image"]
+        both, *_ = answers.overlapped(digits[0], digits[1], pad=pairs.pad, offset=(0, 0))
+        pairs.look(both, classes=2)

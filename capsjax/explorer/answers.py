@@ -83,6 +83,11 @@ class Explored:
         dataset = data.find(self.settings.dataset)
         return self.test if dataset.base is None else dataset.base("test")
 
+    @property
+    def pad(self) -> int:
+        """Of a network of pairs: pixels that its images have more on each side than ``singles``."""
+        return (self.settings.image_shape[0] - self.singles["image"].shape[1]) // 2
+
     @cached_property
     def decoder(self) -> inspection.Decode | None:
         """From poses and classes to images; None in a network without a decoder."""
@@ -138,8 +143,11 @@ class Explored:
 
         Raises:
             ValueError: the network routes nothing, or its class capsules in several places; or
-                another routing than its own wants activations, and its capsules have none.
+                another routing than its own wants activations, and its capsules have none; or there
+                is no such name here.
         """
+        if name not in self.routings:  # or it would be imported, whatever it is
+            raise ValueError(f"routing is {name!r}, expected one of: {', '.join(self.routings)}")
         routed, children = self._voted(image.tobytes())
         if routed.coefficients.ndim != 2:
             raise ValueError(f"the class capsules of {self.name} are routed in several places")

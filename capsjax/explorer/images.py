@@ -16,13 +16,14 @@ LARGEST_FILE = 10_000_000  # bytes
 LARGEST_IMAGE = 40_000_000  # pixels, of which each becomes up to four bytes
 SMALLEST = 8  # pixels on a side
 _ENOUGH = 1024  # pixels on a side; a network takes fewer
+LARGEST_DRAWING = _ENOUGH  # pixels on a side
 # Of MNIST: a digit fills 20 of 28 rows, and its centre of mass is in the middle.
 _SIDE, _BOX = 28, 20 / 28
 _INK = 0.1  # what is fainter is paper
 _FAINTEST = 0.2  # that the darkest ink may be
 _DIGITS = {"mnist", "affine_mnist", "translated_mnist", "rotated_mnist", "multi_mnist"}
 # Pillow has readers of more, some of which start other programs.
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 class Taken(NamedTuple):
@@ -92,8 +93,10 @@ def sketched(layers: list[np.ndarray], settings: Settings) -> Taken | None:
                 f"layers have shapes {layers[0].shape} and {layer.shape}, expected one that is not "
                 "empty"
             )
-    if max(layers[0].shape) > _ENOUGH:
-        raise ValueError(f"the drawing is {layers[0].shape[:2]}, expected at most {_ENOUGH} a side")
+    if max(layers[0].shape) > LARGEST_DRAWING:
+        raise ValueError(
+            f"the drawing is {layers[0].shape[:2]}, expected at most {LARGEST_DRAWING} a side"
+        )
     ink = np.max([layer[..., 3] for layer in layers], axis=0) / 255
     if ink.max() < _FAINTEST:
         return None
@@ -145,7 +148,7 @@ def _read(file: Path) -> tuple[Image.Image, list[str]]:
         with warnings.catch_warnings():
             # Pillow's own alarm of images that are too large: ours is said in full below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file, formats=_FORMATS) as opened:
+            with Image.open(file, formats=FORMATS) as opened:
                 _check_sides(file, opened.size)
                 opened.draft("RGB", (_ENOUGH, _ENOUGH))
                 opened.load()
@@ -160,7 +163,7 @@ def _read(file: Path) -> tuple[Image.Image, list[str]]:
     except Exception as error:  # Pillow's readers raise whatever they stumble over
         raise ValueError(
             f"{file.name} cannot be read as an image: give a whole file of one of the formats "
-            f"{', '.join(_FORMATS)}"
+            f"{', '.join(FORMATS)}"
         ) from error
 
 

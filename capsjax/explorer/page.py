@@ -12,6 +12,7 @@ from capsjax import inspection
 from capsjax.explorer import answers, drawings
 from capsjax.explorer.answers import Explored, Look
 from capsjax.explorer.images import sketched, uploaded
+from capsjax.explorer.strokes import Strokes
 
 _CANVAS = 280  # pixels
 _CHOOSE_BRUSH = """() => {
@@ -82,6 +83,8 @@ def _look(blocks: gr.Blocks, explored: Explored, image: gr.State) -> None:
                     brush=gr.Brush(default_size=20, colors=["#000000"], color_mode="fixed"),
                     elem_id="sketch",
                 )
+                strokes = Strokes()
+                sketch.accept_blobs = strokes.accept  # type: ignore[method-assign]
             with gr.Tab("Test image"):
                 count = len(explored.test["image"])
                 number = gr.Number(
@@ -125,7 +128,7 @@ def _look(blocks: gr.Blocks, explored: Explored, image: gr.State) -> None:
         ]
 
     def of_sketch(value: Any) -> Any:
-        taken = sketched([] if value is None else value["layers"], settings)
+        taken = sketched(strokes.layers(value), settings)
         return [gr.skip()] * len(parts) if taken is None else show(*taken)
 
     def of_number(value: Any) -> Any:
@@ -133,8 +136,12 @@ def _look(blocks: gr.Blocks, explored: Explored, image: gr.State) -> None:
             raise ValueError(f"there is no test image {value}: give a number from 0 to {count - 1}")
         return show(explored.test["image"][int(value)])
 
-    def of_file(path: str | None) -> Any:
-        return [gr.skip()] * len(parts) if path is None else show(*uploaded(path, settings))
+    def of_file(value: Any) -> Any:
+        if value is None:
+            return [gr.skip()] * len(parts)
+        if not isinstance(value, dict):
+            raise ValueError("several files were given, expected one image")
+        return show(*uploaded(value["path"], settings))
 
     def of_class(name: str, look: Look) -> list[Any]:
         label = names.index(name)
@@ -149,12 +156,13 @@ def _look(blocks: gr.Blocks, explored: Explored, image: gr.State) -> None:
         "show_progress": "hidden",
         "trigger_mode": "always_last",
     }
-    sketch.change(_told(of_sketch, len(parts)), sketch, parts, **quick)
+    # Not processed by the library, which would unfold what it does not know the size of.
+    sketch.change(_told(of_sketch, len(parts)), sketch, parts, preprocess=False, **quick)
     number.input(_told(of_number, len(parts)), number, parts, **quick)
     another.click(lambda: random.randrange(count), None, number, queue=False).then(
         _told(of_number, len(parts)), number, parts, **quick
     )
-    file.change(_told(of_file, len(parts)), file, parts, show_progress="minimal")
+    file.change(_told(of_file, len(parts)), file, parts, preprocess=False, show_progress="minimal")
     if dims:
         whose.input(_told(of_class, 1 + dims), [whose, looked], [drawn, *sliders], **quick)
         gr.on(
@@ -255,7 +263,7 @@ def _two(pairs: Explored, tab: gr.Tab) -> None:
         picture, *alone = answers.overlapped(
             single["image"][int(one)],
             single["image"][int(other)],
-            pad=(pairs.settings.image_shape[0] - single["image"].shape[1]) // 2,
+            pad=pairs.pad,
             offset=(int(to_down), int(to_right)),
         )
         names = pairs.class_names

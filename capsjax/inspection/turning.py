@@ -64,7 +64,8 @@ def moved(
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(f"images are {images.dtype} {images.shape}, expected uint8 [N, H, W, C]")
-    return np.asarray(_moved(images, rotation, scale, shift_y, shift_x))
+    # As floats: of whole numbers JAX would compile it anew, and again of each mixture.
+    return np.asarray(_moved(images, *map(float, (rotation, scale, shift_y, shift_x))))
 
 
 @jax.jit

@@ -5,6 +5,7 @@ folder and renames it, and renames it again before it removes it. Its files' che
 them. Kept are the two newest and the one with the lowest validation error.
 """
 
+import contextlib
 import logging
 import shutil
 from pathlib import Path
@@ -137,6 +138,16 @@ class Checkpoints:
                 raise  # another host is gone
             raise self._damaged(self.directory / str(step), error) from error
         return jax.tree.unflatten(jax.tree.structure(like), [saved[name] for name in expected])
+
+    def seal(self, step: int) -> None:
+        """Write the checksums of a checkpoint that has none: a kill came before them, say.
+
+        To be called where it was read whole: what is wrong with it now would be sealed as right.
+        """
+        place = self.directory / str(step)
+        if hosts.is_first() and not (place / seal.NAME).exists():
+            with contextlib.suppress(OSError):  # going on is worth more
+                seal.seal(place)
 
     def _steps(self) -> list[int]:
         names = [path.name for path in self.directory.iterdir()]

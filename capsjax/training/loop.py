@@ -341,6 +341,7 @@ class _Fit:
                 f"the {self.total_steps} of epochs={self.config.epochs}: give more epochs, or "
                 "another workdir"
             )
+        self.checkpoints.seal(self.checkpoints.latest)
         self.state, self.progress = state, progress
         if self.checkpoints.best is not None:
             best, _ = self.checkpoints.restore(self.checkpoints.best, like)

@@ -44,6 +44,13 @@ def test_its_own_routing_is_as_trained_and_others_get_its_votes(explored):
     assert np.ptp(even.coefficients) < 1e-6
 
 
+def test_no_module_is_imported_by_the_name_of_a_routing(explored, tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="routing is 'stranger', expected one of: self_attention"):
+        explored.iterations(explored.test["image"][0], "stranger")
+
+
 def test_a_routing_of_several_iterations_is_seen_in_all():
     narrow = Explored(made("capsnet", NARROW), "narrow")
     found = narrow.iterations(narrow.test["image"][0], "dynamic", most=12)

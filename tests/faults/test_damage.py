@@ -99,16 +99,35 @@ def test_a_checkpoint_without_checksums_is_one_of_an_older_version(place: Path) 
     opened.close()
 
 
+def fit(workdir: Path, epochs: int) -> loop.Result:
+    images = flat_images(range(10, 250, 20), label=0)
+    options = {"batch_size": 2, "validation": 2, "learning_rate": 0.1, "checkpoint_every": 2}
+    config = loop.Config(epochs=epochs, schedule="recipe", **options)
+    return loop.fit(Level(), images, config, workdir=workdir)
+
+
+def test_a_checkpoint_that_a_kill_left_without_checksums_gets_them_when_the_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    fit(tmp_path / "run", 2)
+    place = tmp_path / "run" / "checkpoints" / "10"
+    kept = (place / "sha256.json").read_bytes()
+    (place / "sha256.json").unlink()
+    opened = Checkpoints(place.parent)  # who looks at a run writes nothing into it
+    assert opened.latest == 10
+    assert opened.best is not None
+    opened.close()
+    assert not (place / "sha256.json").exists()
+    fit(tmp_path / "run", 2)
+    assert (place / "sha256.json").read_bytes() == kept
+    spoil(place)
+    with pytest.raises(ValueError, match=f"{place} is not a checkpoint .*damaged"):
+        print(Checkpoints(place.parent).best)
+
+
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_bits_of_an_undisturbed_one(
     tmp_path: Path,
 ) -> None:
-    images = flat_images(range(10, 250, 20), label=0)
-    options = {"batch_size": 2, "validation": 2, "learning_rate": 0.1, "checkpoint_every": 2}
-
-    def fit(workdir: Path, epochs: int) -> loop.Result:
-        config = loop.Config(epochs=epochs, schedule="recipe", **options)
-        return loop.fit(Level(), images, config, workdir=workdir)
-
     wanted = fit(tmp_path / "undisturbed", 3)
     fit(tmp_path / "run", 2)
     spoil(tmp_path / "run" / "checkpoints" / "10")

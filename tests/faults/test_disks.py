@@ -40,6 +40,19 @@ def fit(workdir: Path, epochs: int) -> loop.Result:
     return loop.fit(Level(), IMAGES, config, workdir=workdir)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The same few functions in every test."""
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> loop.Result:
+    """Of a run that was left alone."""
+    return fit(tmp_path_factory.mktemp("undisturbed") / "run", epochs=3)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     with small_disk(tmp_path / "disk", 2000) as place:
@@ -48,9 +61,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("left", [0, 4096, 40_000, 90_000])
 def test_a_disk_that_is_full_in_a_save_is_an_os_error_and_the_run_goes_on_to_the_same_bits(
-    disk: Path, tmp_path: Path, left: int
+    disk: Path, wanted: loop.Result, left: int
 ) -> None:
-    wanted = fit(tmp_path / "undisturbed", epochs=3)
     fit(disk / "run", epochs=1)
     ballast = fill(disk, leave=left)
     # Without a byte left not even the log is written.
@@ -79,11 +91,10 @@ TRAIN = shlex.split(
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     lay_data(folder)
-    with compiled_once(tmp_path_factory.getbasetemp() / "compiled"):
-        yield folder
+    return folder
 
 
 def said_in_a_line(capsys: pytest.CaptureFixture[str], reason: str) -> None:

@@ -1,5 +1,6 @@
 """A run directory belongs to one process at a time, and to nobody once that one is dead."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -75,28 +76,80 @@ def test_a_second_thread_is_refused_and_a_call_within_is_not(tmp_path: Path) -> 
     assert os.listdir(workdir / "..") == ["run"]
 
 
-def test_of_many_that_come_and_go_only_one_at_a_time_is_inside(tmp_path: Path) -> None:
-    """The file is removed and made anew all the time; no two may hold two of that name."""
-    inside, entered, clashes = [], [0], [0]
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """Who had it ends between another one's opening and locking; a third may be faster."""
+    seen: list[int] = []
+    others: list[subprocess.Popen] = []
+    real = fcntl.flock
 
-    def come_and_go() -> None:
-        for _ in range(300):
+    def flock(file: int, how: int) -> None:
+        seen.append(file)
+        if len(seen) == 1:
+            (tmp_path / lock.NAME).unlink()
+            others.extend([hold(tmp_path)] if taken else [])
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    try:
+        if taken:
+            with pytest.raises(ValueError, match="another process trains in"):
+                lock.alone_in(tmp_path).__enter__()
+        else:
+            with lock.alone_in(tmp_path):
+                file = os.open(tmp_path / lock.NAME, os.O_RDWR)
+                with pytest.raises(BlockingIOError):
+                    real(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.close(file)
+    finally:
+        for other in others:
+            other.communicate()
+
+
+# Who is inside makes a file that must not be there yet; the time between a lock file's opening and
+# its locking is drawn out, since that is where two could get in.
+COME_AND_GO = """
+import fcntl, os, sys
+from pathlib import Path
+from capsjax.training import lock
+
+real = fcntl.flock
+def flock(file, how):
+    os.sched_yield()
+    real(file, how)
+fcntl.flock = flock
+folder, entered, clashes = Path(sys.argv[1]), 0, 0
+children = []
+for _ in range(3):
+    children.append(os.fork())
+    if not children[-1]:
+        break
+while entered < 100:
+    try:
+        with lock.alone_in(folder / "run"):
+            entered += 1
             try:
-                with lock.alone_in(tmp_path):
-                    inside.append(1)
-                    clashes[0] += len(inside) > 1
-                    entered[0] += 1
-                    inside.pop()
-            except ValueError:
-                pass
+                os.close(os.open(folder / "inside", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                clashes += 1
+            os.sched_yield()
+            (folder / "inside").unlink(missing_ok=True)
+    except ValueError:
+        os.sched_yield()
+if not children[-1]:
+    os._exit(clashes > 0)
+sys.exit(clashes > 0 or any([os.wait()[1] for _ in children]))
+"""
 
-    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert entered[0] > 0
-    assert clashes[0] == 0
+
+def test_of_many_processes_that_come_and_go_only_one_at_a_time_is_inside(tmp_path: Path) -> None:
+    """The file is removed and made anew all the time; no two may hold two of that name."""
+    command = [sys.executable, "-W", "ignore", "-c", COME_AND_GO, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_what_lies_in_a_directory_is_no_lock(tmp_path: Path) -> None:

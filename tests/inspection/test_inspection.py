@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from capsjax import data, inspection, load_pretrained
 from capsjax.cli import pictures
-from capsjax.inspection import by_angle, capsule_layers, fields, moved, perturbed, see
+from capsjax.inspection import by_angle, capsule_layers, fields, moved, perturbed, see, turning
 from capsjax.models import baselines, capsnet, efficient_capsnet
 from capsjax.training import Config, run
 from tests.models.test_all_models import NARROW as NARROW_OF_ALL
@@ -138,6 +138,13 @@ def test_images_turn_counter_clockwise_about_their_centre(images):
     np.testing.assert_array_equal(down[:, 2:, :-1], images[:, :-2, 1:])
     with pytest.raises(ValueError, match=r"images are float64 \(28, 28\), expected uint8"):
         moved(np.zeros((28, 28)))
+
+
+def test_whole_and_broken_numbers_to_move_by_are_compiled_once(images):
+    turning._moved.clear_cache()
+    for turn, scale, shift in ((0, 1, 0), (45, 1.5, 2), (0.5, 1, 0.5), (np.float32(3), 1.5, 0)):
+        moved(images, rotation=turn, scale=scale, shift_y=shift, shift_x=shift)
+    assert turning._moved._cache_size() == 1
 
 
 def test_a_network_is_asked_at_every_angle(narrow, images):
