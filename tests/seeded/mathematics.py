@@ -49,7 +49,7 @@ BUGS = (
         "(columns - 1, 2 * columns - 1) if rows > 1 else (0, 1)",
         "(0, 1)",
         (
-            "layers/test_conv.py::test_coordinates_enter_the_right_hand_column_of_a_matrix_and_the"
+            "ops/test_votes.py::test_coordinates_enter_the_right_hand_column_of_a_matrix_and_the"
             "_start_of_a_vector",
         ),
     ),
