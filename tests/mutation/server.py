@@ -9,9 +9,12 @@ import signal
 import socket
 import sys
 import time
+import traceback
 
 # Seconds. A loop that no longer ends is as good a reason for a test to fail as another.
-LIMIT = 300
+LIMIT = 900
+# That pytest cannot rewrite the asserts of plugins that are imported already does not matter here.
+OPTIONS = ("-n", "0", "-x", "-q", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
 def run(tests: list[str]) -> int:
@@ -35,22 +38,27 @@ def _test(tests: list[str]) -> None:
     try:
         import pytest
 
-        status = pytest.main(["-n", "0", "-x", "-q", *tests])
+        status = int(pytest.main([*OPTIONS, *tests]))
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
-        os._exit(int(status))
+        sys.stderr.flush()
+        os._exit(status)
 
 
-def main(path: str, tests: list[str]) -> None:
-    """Serve at a socket, one run at a time, until it is ended."""
+def prepare() -> None:
+    """Import what takes long."""
     import chex  # noqa: F401
     import flax.nnx  # noqa: F401
     import hypothesis.extra.numpy  # noqa: F401
     import jax.test_util  # noqa: F401
     import pytest  # noqa: F401
 
-    # A file may change twice within a second, which a compiled one would not show.
-    sys.dont_write_bytecode = True
+
+def main(path: str, tests: list[str]) -> None:
+    """Serve at a socket, one run at a time, until it is ended."""
+    prepare()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
@@ -58,6 +66,9 @@ def main(path: str, tests: list[str]) -> None:
             connection, _ = server.accept()
             with connection:
                 connection.sendall(b"%d" % run(tests))
+            # The first run compiled the code as it is. Later a file may change twice within a
+            # second, which a compiled one would not show.
+            sys.dont_write_bytecode = True
 
 
 if __name__ == "__main__":
