@@ -76,6 +76,13 @@ def batched(function: Callable, *arrays: Any) -> Any:
 
 
 @pytest.fixture
+def own_answers(request: pytest.FixtureRequest) -> None:
+    """For tests of what the library itself says of wrong arguments."""
+    if request.config.getoption("--jaxtyping-packages", default=None):
+        pytest.skip("the shape checks of --jaxtyping-packages refuse them first")
+
+
+@pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(0)
 

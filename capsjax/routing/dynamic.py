@@ -66,8 +66,6 @@ class Config:
         checks.fields(self)
         if self.num_iterations < 1:
             raise ValueError(f"num_iterations is {self.num_iterations}, expected at least 1")
-        if self.semantics not in ("paper", "official"):
-            raise ValueError(f"semantics is {self.semantics!r}, expected 'paper' or 'official'")
         if self.semantics == "official" and self.bias is False:
             raise ValueError(
                 "semantics='official' always has its bias: leave bias unset, or use "

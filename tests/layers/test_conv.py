@@ -10,7 +10,6 @@ from flax import nnx
 from capsjax.layers.conv import ConvolutionalCapsules
 from capsjax.layers.dense import ClassCapsules, DenseCapsules
 from capsjax.layers.votes import balanced
-from capsjax.ops.votes import add_coordinates, dense_votes, shared_votes
 from capsjax.ops.windows import coordinates_of, slots_of, windows_of
 from capsjax.routing import dynamic, em, inverted_attention, self_routing, uniform
 from capsjax.routing import variational_bayes as vb
@@ -67,40 +66,6 @@ def test_windows_hold_what_a_loop_finds_and_the_index_names_it(random, kernel, s
                         assert index[h, w, slot] == number
                         np.testing.assert_allclose(where[h, w, slot], place, rtol=1e-6)
                         slot += 1
-
-
-@pytest.mark.core
-def test_a_matrix_pose_is_multiplied_from_the_right(random):
-    poses = random.normal(size=(BATCH, 5, 6))  # 2x3 matrices
-    weights = random.normal(size=(3, PARENTS, 4, 5))
-    votes = dense_votes(jnp.asarray(poses), jnp.asarray(weights), rows=2)
-    for b in range(BATCH):
-        for j in range(PARENTS):
-            for i in range(5):
-                vote = poses[b, i].reshape(2, 3) @ weights[:, j, :, i]
-                np.testing.assert_allclose(votes[b, j, :, i], vote.ravel(), rtol=2e-5, atol=1e-6)
-
-
-def test_positions_that_share_matrices_vote_as_each_by_itself(random):
-    poses = jnp.asarray(random.normal(size=(BATCH, 7, 3, 4)), jnp.float32)
-    weights = jnp.asarray(random.normal(size=(2, PARENTS, 2, 3)), jnp.float32)
-    votes = shared_votes(poses, weights, rows=2)
-    alone = [dense_votes(poses[:, p], weights, rows=2) for p in range(7)]
-    np.testing.assert_allclose(votes, np.concatenate(alone, -1), rtol=1e-5, atol=1e-6)
-
-
-def test_coordinates_enter_the_right_hand_column_of_a_matrix_and_the_start_of_a_vector():
-    votes = jnp.zeros((1, PARENTS, 9, 2))
-    where = jnp.array([[0.25, 0.75], [0.5, 0.125]])
-    found = np.asarray(add_coordinates(votes, where, rows=3))
-    expected = np.zeros((9, 2))
-    expected[2] = [0.25, 0.5]  # row, into the last entry of the first row
-    expected[5] = [0.75, 0.125]  # column, into that of the second
-    np.testing.assert_array_equal(found[0, 1], expected)
-    vector = np.asarray(add_coordinates(votes, where))[0, 0]
-    np.testing.assert_array_equal(vector[:3], [[0.25, 0.5], [0.75, 0.125], [0, 0]])
-    with pytest.raises(ValueError, match="votes have dimension 1, expected at least 2"):
-        add_coordinates(votes[:, :, :1], where)
 
 
 def squash(vector):

@@ -38,7 +38,7 @@ def test_squash_equals_equation_1(random, precision, apply):
 @pytest.mark.core
 def test_squash_exponential_equals_equation_8(random, precision, apply):
     # The third lies at the switch between its two forms.
-    s = np.array([[1e-8], [1e-3], [1e-2], [3.0], [1e3]]) * random.normal(size=(5, DIM))
+    s = np.array([[1e-8], [1e-3], [1e-2], [0.3], [3.0], [1e3]]) * random.normal(size=(6, DIM))
     s[2] *= 1e-2 / np.linalg.norm(s[2])
     expected = np.stack([reference.squash_exponential(row) for row in s])
     result = apply(squash_exponential, jnp.asarray(s, precision.dtype))
@@ -97,6 +97,12 @@ def test_zero_has_zero_gradient(dtype, function):
     np.testing.assert_array_equal(np.asarray(gradient, np.float64), 0.0)
 
 
+@pytest.mark.parametrize("function", [safe_norm, squash, squash_exponential])
+def test_zero_stays_zero_and_nan_nan(dtype, function):
+    assert not np.any(np.asarray(function(jnp.zeros(DIM, dtype)), np.float64))
+    assert np.all(np.isnan(np.asarray(function(jnp.array([1.0, np.nan], dtype)), np.float64)))
+
+
 def test_squash_exponential_leaves_the_shortest_vectors_as_they_are(dtype):
     gradient = jax.jacobian(squash_exponential)(jnp.zeros(DIM, dtype))
     np.testing.assert_array_equal(np.asarray(gradient, np.float64), np.eye(DIM))
@@ -114,9 +120,16 @@ def test_a_vector_near_the_end_of_the_range_keeps_its_length():
     np.testing.assert_allclose(safe_norm(x), 1e38, rtol=1e-6)
 
 
-def test_a_vector_near_the_end_of_the_range_squashes_to_a_unit_vector():
+def test_a_vector_near_the_start_of_the_range_keeps_its_length():
+    x = jnp.array([3e-30, 4e-30], jnp.float32)  # the square of either is 0
+    np.testing.assert_allclose(safe_norm(x), 5e-30, rtol=1e-6)
+    np.testing.assert_allclose(squash_exponential(x), x, rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", [squash, _compiled_squash])
+def test_a_vector_near_the_end_of_the_range_squashes_to_a_unit_vector(function):
     x = jnp.array([1.8e38, -2.4e38], jnp.float32)
-    np.testing.assert_allclose(squash(x), [0.6, -0.8], rtol=1e-6)
+    np.testing.assert_allclose(function(x), [0.6, -0.8], rtol=1e-6)
 
 
 @pytest.mark.parametrize("function", [safe_norm, squash, squash_exponential])
@@ -147,3 +160,16 @@ def test_long_vectors_stay_within_rounding_of_one(dtype, length):
     for function in (squash, squash_exponential):
         norm = np.linalg.norm(np.asarray(function(x), np.float64))
         assert norm <= 1 + 2 * float(jnp.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("axis", [2, 5, -3])
+@pytest.mark.parametrize("function", [safe_norm, squash, squash_exponential])
+def test_an_axis_that_is_not_there_is_refused(function, axis):
+    with pytest.raises(ValueError, match=rf"axis is {axis}, expected -2 to 1 for shape \(3, 4\)"):
+        function(jnp.ones((3, 4)), axis=axis)
+
+
+@pytest.mark.parametrize("function", [safe_norm, squash, squash_exponential])
+def test_integers_are_no_vectors(own_answers, function):
+    with pytest.raises(ValueError, match=r"x is int32 \(3,\), expected float"):
+        function(jnp.ones(3, jnp.int32))

@@ -1,4 +1,4 @@
-"""Dense votes: parity with equation 2, gradients, shapes, errors."""
+"""Votes: parity with equation 2, gradients, coordinates, shapes, errors."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from capsjax.ops import dense_votes, shared_votes
+from capsjax.ops import add_coordinates, dense_votes, shared_votes
 from tests.conftest import bare
 from tests.reference import votes as reference
 
@@ -160,11 +160,80 @@ def test_other_platforms_get_matrix_products_without_a_loop(inputs, platform, ro
     assert "stablehlo.while" not in text
 
 
+@pytest.mark.core
+def test_a_matrix_pose_is_multiplied_from_the_right(random):
+    poses = random.normal(size=(BATCH, 5, 6))  # 2x3 matrices
+    weights = random.normal(size=(3, PARENTS, 4, 5))
+    votes = dense_votes(jnp.asarray(poses), jnp.asarray(weights), rows=2)
+    for b in range(BATCH):
+        for j in range(PARENTS):
+            for i in range(5):
+                vote = poses[b, i].reshape(2, 3) @ weights[:, j, :, i]
+                np.testing.assert_allclose(votes[b, j, :, i], vote.ravel(), rtol=2e-5, atol=1e-6)
+
+
+def test_positions_that_share_matrices_vote_as_each_by_itself(random):
+    poses = jnp.asarray(random.normal(size=(BATCH, 7, 3, 4)), jnp.float32)
+    weights = jnp.asarray(random.normal(size=(2, PARENTS, 2, 3)), jnp.float32)
+    votes = shared_votes(poses, weights, rows=2)
+    alone = [dense_votes(poses[:, p], weights, rows=2) for p in range(7)]
+    np.testing.assert_allclose(votes, np.concatenate(alone, -1), rtol=1e-5, atol=1e-6)
+
+
+# Coordinates
+
+
+def where():
+    """Row and column of two children."""
+    return jnp.array([[0.25, 0.75], [0.5, 0.125]])
+
+
+def test_coordinates_enter_the_right_hand_column_of_a_matrix_and_the_start_of_a_vector():
+    votes = jnp.zeros((1, PARENTS, 9, 2))
+    found = np.asarray(add_coordinates(votes, where(), rows=3))
+    expected = np.zeros((9, 2))
+    expected[2] = [0.25, 0.5]  # row, into the last entry of the first row
+    expected[5] = [0.75, 0.125]  # column, into that of the second
+    np.testing.assert_array_equal(found[0, 1], expected)
+    vector = np.asarray(add_coordinates(votes, where()))[0, 0]
+    np.testing.assert_array_equal(vector[:3], [[0.25, 0.5], [0.75, 0.125], [0, 0]])
+    with pytest.raises(ValueError, match="votes have dimension 1, expected at least 2"):
+        add_coordinates(votes[:, :, :1], where())
+
+
+def test_coordinates_of_the_smallest_matrix_and_vector():
+    matrix = add_coordinates(jnp.ones((1, 1, 4, 2)), where(), rows=2)[0, 0]
+    np.testing.assert_array_equal(matrix, [[1, 1], [1.25, 1.5], [1, 1], [1.75, 1.125]])
+    vector = add_coordinates(jnp.ones((1, 1, 2, 2)), where())[0, 0]
+    np.testing.assert_array_equal(vector, [[1.25, 1.5], [1.75, 1.125]])
+
+
+def test_each_window_has_coordinates_of_its_own(random):
+    votes = jnp.asarray(random.normal(size=(2, 3, PARENTS, DIM, 2)), jnp.float32)
+    places = jnp.asarray(random.uniform(size=(3, 2, 2)), jnp.float32)
+    found = add_coordinates(votes, places, rows=2)
+    for window in range(3):
+        alone = add_coordinates(votes[:, window], places[window], rows=2)
+        np.testing.assert_array_equal(found[:, window], alone)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("rows", [0, -3, 2])
+def test_rows_that_a_vote_cannot_have_are_refused(rows):
+    message = f"rows is {rows}, expected a divisor of the votes' dimension 9"
+    with pytest.raises(ValueError, match=message):
+        add_coordinates(jnp.zeros((1, PARENTS, 9, 2)), where(), rows=rows)
+
+
 @pytest.mark.parametrize(
     ("poses", "weights", "message"),
     [
         ((7, 4), (4, 5, 6, 7), r"\(7, 4\) and \(4, 5, 6, 7\)"),
+        ((2, 3, 7, 4), (4, 5, 6, 7), r"\(2, 3, 7, 4\) and \(4, 5, 6, 7\)"),
         ((3, 7, 4), (4, 5, 6), r"\[inner, parents, columns, children\], got .*\(4, 5, 6\)"),
+        ((3, 7, 4), (2, 4, 5, 6, 7), r"\(3, 7, 4\) and \(2, 4, 5, 6, 7\)"),
         ((3, 8, 4), (4, 5, 6, 7), "8 children of dimension 4.*expect 7 of dimension 4"),
         ((3, 7, 2), (4, 5, 6, 7), "7 children of dimension 2.*expect 7 of dimension 4"),
     ],
@@ -172,3 +241,27 @@ def test_other_platforms_get_matrix_products_without_a_loop(inputs, platform, ro
 def test_shapes_that_disagree_raise(poses, weights, message):
     with pytest.raises(ValueError, match=message):
         bare(dense_votes)(jnp.ones(poses), jnp.ones(weights))
+
+
+@pytest.mark.parametrize("vote", [dense_votes, shared_votes])
+def test_no_rows_and_sizes_that_disagree_are_named_by_the_function_itself(own_answers, vote):
+    poses = jnp.ones((3, 7, 4) if vote is dense_votes else (3, 2, 7, 4))
+    with pytest.raises(ValueError, match="rows is 0, expected at least 1"):
+        vote(poses, jnp.ones((4, 5, 6, 7)), rows=0)
+    with pytest.raises(ValueError, match=r"7 children of dimension 4.*expect 8 of dimension 6"):
+        vote(poses, jnp.ones((3, 5, 6, 8)), rows=2)
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 4), (1, 3, 2, 7, 4)])
+def test_poses_without_an_axis_of_positions_are_refused(shape):
+    with pytest.raises(ValueError, match=r"\[batch, positions, children, child_dim\], got \("):
+        bare(shared_votes)(jnp.ones(shape), jnp.ones((4, 5, 6, 7)))
+
+
+def test_integers_are_no_poses_and_no_votes(own_answers):
+    weights = jnp.ones((4, 5, 6, 7))
+    for vote, shape in ((dense_votes, (3, 7, 4)), (shared_votes, (3, 2, 7, 4))):
+        with pytest.raises(ValueError, match=r"poses is int32 .*, expected float"):
+            vote(jnp.ones(shape, jnp.int32), weights)
+    with pytest.raises(ValueError, match=r"votes is int32 .*, expected float"):
+        add_coordinates(jnp.ones((1, PARENTS, 4, 2), jnp.int32), where())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from jax.test_util import check_grads
 
-from capsjax.routing import dynamic
+from capsjax.routing import convergence, dynamic
 from tests.conftest import bare, bare_config
 from tests.reference import dynamic as reference
 from tests.reference.squash import squash
@@ -256,6 +256,12 @@ def test_a_config_out_of_range_raises(options, message):
         bare_config(dynamic.Config, **options)
 
 
+def test_the_implicit_gradient_is_refused_and_that_of_the_last_iteration_taken():
+    with pytest.raises(ValueError, match="gradient='implicit' needs a fixed point"):
+        dynamic.Config(loop=convergence.Loop(gradient="implicit", tolerance=1e-5))
+    dynamic.Config(loop=convergence.Loop(gradient="last_iteration"))
+
+
 @pytest.mark.parametrize("shape", [(3, 4), (3, 4, 0), (0, 4, 5), (3, 0, 5)])
 def test_votes_of_too_few_or_empty_axes_raise(shape):
     pattern = rf"shape \({', '.join(map(str, shape))}\), expected .*parents, dim, children"
@@ -267,6 +273,13 @@ def test_votes_of_too_few_or_empty_axes_raise(shape):
 def test_a_missing_bias_raises(params):
     with pytest.raises(ValueError, match=r"bias is missing: pass params=init"):
         dynamic.route(jnp.ones((3, 4, 5)), None, params, dynamic.Config(bias=True))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (4,), (3, 4, 1)])
+def test_a_bias_of_other_parents_raises(shape):
+    config = dynamic.Config(bias=True)
+    with pytest.raises(ValueError, match=r"bias is float32 .*, expected float \(3, 4\)"):
+        dynamic.route(jnp.ones((3, 4, 5)), None, {"bias": jnp.ones(shape)}, config)
 
 
 def test_leaky_together_with_compete_raises():
@@ -281,3 +294,13 @@ def test_finish_before_any_step_raises():
     state = dynamic.start(votes, None, {}, dynamic.Config(), None)
     with pytest.raises(ValueError, match="after at least one step"):
         dynamic.finish(state, votes, None, {}, dynamic.Config())
+
+
+def test_what_is_no_config_and_no_size_is_refused(own_answers):
+    sizes = {"parents": 3, "dim": 5, "children": 7, "child_dim": 2}
+    with pytest.raises(TypeError, match="config is 3, expected"):
+        dynamic.init(3, jax.random.key(0), **sizes)
+    with pytest.raises(TypeError, match="config is 3, expected"):
+        dynamic.route(jnp.ones((3, 4, 5)), None, None, 3)
+    with pytest.raises(ValueError, match="dim is 0, expected 1 to"):
+        dynamic.init(dynamic.Config(), jax.random.key(0), **{**sizes, "dim": 0})

@@ -11,6 +11,7 @@ import pytest
 
 from capsjax import Capsules
 from capsjax.routing import competition, em
+from tests.conftest import bare_config
 from tests.reference import em as reference
 
 PARENTS, DIM, CHILDREN, CHILD_DIM = 4, 6, 9, 5
@@ -156,6 +157,88 @@ def test_every_iteration_equals_the_equations_with_silent_children(
     votes, params = random.normal(size=(PARENTS, DIM, CHILDREN)), draw(random, semantics)
     children.activations[:silent] = 0.0
     assert_equal_to_reference(votes, children, params, precision, semantics, lambda_, minimum)
+
+
+@pytest.mark.core
+def test_the_defaults_are_the_papers_and_the_authors_answers(votes, children, random, precision):
+    params = draw(random, "paper")
+    arrays = jax.tree.map(lambda x: jnp.asarray(x, precision.dtype), (votes, children, params))
+    result = run(*arrays)
+    iterations = reference.route(votes, children.activations, params, 3)
+    assert len(result.trace.poses) == 3
+    close = partial(np.testing.assert_allclose, rtol=precision.tolerance, atol=precision.tolerance)
+    close(result.poses, iterations[-1].poses)
+    close(result.activations, iterations[-1].activations)
+
+
+@pytest.mark.core
+def test_init_gives_one_of_each_for_every_parent():
+    sizes = {"parents": 3, "dim": 5, "children": 7, "child_dim": 2}
+    expected = {
+        "paper": {"beta_a": 0.0, "beta_u": 0.0},
+        "official": {"activation_bias": 1.0, "sigma_bias": 2.0},  # of the class layer
+    }
+    for semantics, values in expected.items():
+        params = em.init(em.Config(semantics=semantics), jax.random.key(0), **sizes)
+        assert set(params) == set(values)
+        for name, value in values.items():
+            assert params[name].dtype == jnp.float32
+            np.testing.assert_array_equal(params[name], np.full(3, value))
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_iterations": 0}, "num_iterations is 0, expected at least 1"),
+        ({"semantics": "code"}, "semantics is 'code', expected 'paper' or 'official'"),
+        ({"final_inverse_temperature": 0.0}, "final_inverse_temperature is 0.0, expected a pos"),
+        ({"final_inverse_temperature": math.inf}, "final_inverse_temperature is inf, expected"),
+        ({"minimum_variance": 0.0}, "minimum_variance is 0.0, expected a positive number"),
+        ({"minimum_variance": -1.0}, "minimum_variance is -1.0, expected a positive number"),
+    ],
+)
+def test_a_config_out_of_range_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        bare_config(em.Config, **options)
+
+
+@pytest.mark.parametrize("semantics", ["paper", "official"])
+def test_parameters_of_other_parents_are_refused(children, random, semantics):
+    config, votes = em.Config(semantics=semantics), jnp.zeros((PARENTS, DIM, CHILDREN))
+    own = Capsules(*map(jnp.asarray, children))
+    for name in draw(random, semantics):
+        params = jax.tree.map(jnp.asarray, draw(random, semantics))
+        em.route(votes, own, params, config)
+        with pytest.raises(ValueError, match=rf"{name} is .*, expected float \({PARENTS},\)"):
+            em.route(votes, own, {**params, name: jnp.zeros(PARENTS + 1)}, config)
+        del params[name]
+        with pytest.raises(ValueError, match=f"{name} is missing: pass params=init"):
+            em.route(votes, own, params, config)
+
+
+def test_finish_before_any_step_is_refused(children):
+    votes = jnp.zeros((PARENTS, DIM, CHILDREN))
+    state = em.start(votes, children, {}, em.Config(), None)
+    with pytest.raises(ValueError, match="after at least one step"):
+        em.finish(state, votes, children, {}, em.Config())
+
+
+def test_what_is_no_config_and_no_array_is_refused(own_answers, children):
+    votes, config = jnp.zeros((PARENTS, DIM, CHILDREN)), em.Config()
+    sizes = {"parents": 3, "dim": 5, "children": 7, "child_dim": 2}
+    with pytest.raises(TypeError, match="config is 3, expected"):
+        em.init(3, jax.random.key(0), **sizes)
+    with pytest.raises(ValueError, match="parents is 0, expected 1 to"):
+        em.init(config, jax.random.key(0), **{**sizes, "parents": 0})
+    with pytest.raises(TypeError, match="config is 3, expected"):
+        em.route(votes, children, {}, 3)
+    with pytest.raises(TypeError, match="votes is 'none', expected an array"):
+        em.expectation(em.start(votes, children, {}, config, None), "none", None, jnp.float32)
+    with pytest.raises(TypeError, match="weights is 'none', expected an array"):
+        em.maximisation("none", votes, None, config)
 
 
 # From here on: the reference itself.

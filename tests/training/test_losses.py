@@ -111,6 +111,14 @@ def test_a_config_out_of_range_raises(options, message):
         bare_config(losses.Config, **options)
 
 
+def test_a_config_at_the_ends_of_its_range_is_taken():
+    losses.Config(negative_margin=0.0, positive_margin=1.0)
+    losses.Config(negative_margin=0.5, positive_margin=0.5)
+    losses.Config(absent_weight=0.0, reconstruction_weight=0.0)
+    losses.Config(kind="spread", margin_steps=1)
+    losses.Config(kind="spread", reduction="official")
+
+
 @pytest.mark.parametrize(("lengths", "targets"), [((3,), (4,)), ((2, 3), (2, 3)), ((), ())])
 def test_lengths_and_targets_that_disagree_raise(lengths, targets):
     with pytest.raises(
@@ -123,6 +131,8 @@ def test_images_that_disagree_raise():
     message = r"reconstruction has shape \(2, 3, 1\), image \(3, 2, 1\): expected the same shape"
     with pytest.raises(ValueError, match=message):
         bare(losses.reconstruction_loss)(jnp.ones((2, 3, 1)), jnp.ones((3, 2, 1)))
+    with pytest.raises(ValueError, match=r"shape \(3, 1, 1\), image \(1, 3, 1\)"):
+        bare(losses.reconstruction_loss)(jnp.ones((3, 1, 1)), jnp.ones((1, 3, 1)))
 
 
 @pytest.mark.core
@@ -153,6 +163,10 @@ def test_cross_entropy_is_the_mean_of_the_present_classes(precision, random, tar
     arrays = (jnp.asarray(x, precision.dtype) for x in (logits, targets))
     expected = reference.cross_entropy(logits, targets)
     np.testing.assert_allclose(losses.cross_entropy(*arrays), expected, rtol=precision.tolerance)
+
+
+def test_cross_entropy_without_any_class_is_zero():
+    assert float(losses.cross_entropy(jnp.array([2.0, 1.0]), jnp.zeros(2))) == 0
 
 
 def test_cross_entropy_of_large_logits_is_finite(dtype):
@@ -186,8 +200,13 @@ def test_the_linear_margin_grows_from_02_to_09(at, steps):
     assert float(traced) == pytest.approx(0.9 if at else 0.2, rel=1e-6)
 
 
+def test_the_first_half_of_an_odd_number_of_steps_is_the_smaller_one():
+    assert float(losses.spread_margin(2, 5)) == pytest.approx(0.9, rel=1e-6)
+    assert float(losses.spread_margin(1, 5)) == pytest.approx(0.55, rel=1e-6)
+
+
 @pytest.mark.core
-@pytest.mark.parametrize("at", [0, 50_000, 200_000, 400_000, 10_000_000])
+@pytest.mark.parametrize("at", [0, 50_000, 130_000, 200_000, 400_000, 10_000_000])
 def test_the_official_margin_follows_its_logistic_curve(at):
     config = losses.Config(kind="spread", spread_schedule="official")
     found = float(losses.spread_margin(at, 100, config))
@@ -255,3 +274,26 @@ def test_every_loss_refuses_shapes_that_disagree():
     for loss in every:
         with pytest.raises(ValueError, match=r"activations have shape \(6,\)"):
             bare(loss)(jnp.ones(6), jnp.ones(3))
+
+
+def test_what_is_no_array_of_floats_is_refused_and_shapes_are_named_by_the_loss(own_answers):
+    whole, three, four = jnp.ones(3, jnp.int32), jnp.ones(3), jnp.ones(4)
+    of_classes = (
+        losses.margin_loss,
+        losses.spread_loss,
+        losses.cross_entropy,
+        losses.negative_log_likelihood,
+        losses.classification_loss,
+    )
+    for loss in of_classes:
+        with pytest.raises(ValueError, match=r"is int32 \(3,\), expected float \[classes\]"):
+            loss(whole, three)
+        with pytest.raises(ValueError, match=r"activations have shape \(3,\) and targets \(4,\)"):
+            loss(three, four)
+    images = jnp.ones((2, 2, 1)), jnp.ones((2, 3, 1))
+    with pytest.raises(ValueError, match=r"reconstruction is int32 .*, expected float"):
+        losses.reconstruction_loss(images[0].astype(int), images[0])
+    with pytest.raises(ValueError, match=r"shape \(2, 2, 1\), image \(2, 3, 1\)"):
+        losses.reconstruction_loss(*images)
+    with pytest.raises(TypeError, match="total_steps is 'all', expected"):
+        losses.spread_margin(0, "all")

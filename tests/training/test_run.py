@@ -411,6 +411,17 @@ def test_a_data_set_that_divides_itself_chooses_the_validation_images(
 PARTS = (slice(60), slice(60, 100))
 
 
+def test_training_does_not_read_the_test_split(dataset: data.Dataset, tmp_path: Path) -> None:
+    read = []
+
+    def watch(split: str) -> data.Arrays:
+        read.append(split)
+        return dataset.read(split)
+
+    run.fit(SETTINGS, replace(dataset, read=watch), tmp_path / "run")
+    assert read == ["train"]
+
+
 # Configs as JSON
 
 

@@ -1,0 +1,9 @@
+"""Thirty bugs that capsule networks have had, or were about to have, in this library's own code.
+
+Each is a few words of code exchanged for others. The suite should not let any of them pass:
+``python -m tests.seeded`` tries.
+"""
+
+from tests.seeded import mathematics, practice
+
+BUGS = (*mathematics.BUGS, *practice.BUGS)
