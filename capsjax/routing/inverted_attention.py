@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float
 
 from capsjax import checks
@@ -198,7 +198,8 @@ def step(
     coefficients = competition.shares(logits, shape, compete, working)
     total = sums.weighted(coefficients, votes)
     centred = total - total.mean(-1, keepdims=True)
-    normalised = centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + _EPSILON)
+    # Not by rsqrt, whose gradient, a power of -3/2, is lost where votes are long (from 1e13 on).
+    normalised = centred / jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + _EPSILON)
     scale, offset = (
         jnp.broadcast_to(params[name].astype(working), total.shape) for name in ("scale", "offset")
     )
