@@ -35,6 +35,7 @@ from jax import Array, lax
 from jaxtyping import Float, Int
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 from capsjax.ops.squash import safe_norm, squash
 
 Norm = Literal["linf", "l2"]
@@ -417,7 +418,7 @@ def _check_scores(scores: Array, label: int | Array) -> None:
 def _log_softmax(scores: Array, label: int | Array) -> Array:
     _check_scores(scores, label)
     # Half precision has too few bits for the difference of two nearly equal scores.
-    return jax.nn.log_softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))[label]
+    return jax.nn.log_softmax(scores.astype(working_dtype(scores.dtype)))[label]
 
 
 def _checked(image: Array, *, num_steps: int | Array = 1, **lengths: Number) -> Array:

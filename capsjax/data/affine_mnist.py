@@ -87,7 +87,7 @@ def example(
         linear_key, rotation=config.rotation, shear=config.shear, scale=config.scale
     )
     lowest, highest = _room(image, warp.linear_map(*linear), size)
-    shift = jax.random.uniform(shift_key, (2,), minval=lowest, maxval=highest)
+    shift = jax.random.uniform(shift_key, (2,), jnp.float32, lowest, highest)
     parameters = jnp.concatenate([linear, shift])
     warped = warp.affine(image, warp.affine_matrix(*parameters), size=size)
     return {
@@ -105,7 +105,7 @@ def _room(
     Both are the middle of the two where the digit has grown larger than the frame.
     """
     ink = jnp.any(image > 0, axis=-1)
-    y, x = (jnp.arange(n) - (n - 1) / 2 for n in image.shape[:2])
+    y, x = (jnp.arange(n, dtype=forward.dtype) - (n - 1) / 2 for n in image.shape[:2])
     # Bilinearly a pixel of ink reaches up to 1 pixel around it, in the image's own axes.
     reach = jnp.sum(jnp.abs(forward), axis=1)
     ends = []

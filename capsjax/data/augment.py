@@ -32,7 +32,8 @@ def shift(key: Array, image: Shaped[Array, "h w c"], *, limit: int) -> Array:
     checks.sizes(least=0, most=max(image.shape), limit=limit)
     if limit == 0:
         return image
-    return place(image, limit - jax.random.randint(key, (2,), 0, 2 * limit + 1), limit=limit)
+    drawn = jax.random.randint(key, (2,), 0, 2 * limit + 1, jnp.int32)
+    return place(image, limit - drawn, limit=limit)
 
 
 @checks.arguments
@@ -75,8 +76,8 @@ def random_crop(key: Array, image: Shaped[Array, "h w c"], *, size: tuple[int, i
     Raises:
         ValueError: the window is larger than the image.
     """
-    room = jnp.array(_room(image, size))
-    row, column = jax.random.randint(key, (2,), 0, room + 1)
+    room = jnp.array(_room(image, size), jnp.int32)
+    row, column = jax.random.randint(key, (2,), 0, room + 1, jnp.int32)
     return lax.dynamic_slice(image, (row, column, 0), (*size, image.shape[2]))
 
 
@@ -112,7 +113,7 @@ def random_flip(key: Array, image: Shaped[Array, "h w c"]) -> Array:
     Returns:
         The image or its mirror image, same shape and dtype.
     """
-    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+    return jnp.where(jax.random.bernoulli(key, jnp.float32(0.5)), image[:, ::-1], image)
 
 
 @checks.arguments

@@ -46,7 +46,8 @@ class Order:
         self.of_epoch = lru_cache(maxsize=2)(self._draw)
 
     def _draw(self, epoch: int) -> Array:
-        return jax.random.permutation(jax.random.fold_in(self.key, epoch), self.count)
+        numbers = jnp.arange(self.count, dtype=jnp.int32)
+        return jax.random.permutation(jax.random.fold_in(self.key, epoch), numbers)
 
     def indices(self, step: int) -> np.ndarray:
         """Numbers of a step's examples, int32 ``[batch_size]``."""

@@ -127,10 +127,11 @@ def example(
     # All draws at once, which compiles in half the time: two shifts and the partner.
     low = jnp.array([-limit] * 4 + [0])
     high = jnp.array([limit + 1] * 4 + [len(order) - (end - start)])
-    draws = jax.random.randint(example_key(key, index, variant), (5,), low, high)
+    draws = jax.random.randint(example_key(key, index, variant), (5,), low, high, jnp.int32)
     offsets, position = draws[:4].reshape(2, 2), draws[4]
     if config.shared_base_shift:
-        shared = jax.random.randint(example_key(key, index, _SHARED), (2,), -limit, limit + 1)
+        shared_key = example_key(key, index, _SHARED)
+        shared = jax.random.randint(shared_key, (2,), -limit, limit + 1, jnp.int32)
         offsets = offsets.at[0].set(shared)
     # Position among the images of other classes, then past those of this one.
     partner = order[jnp.where(position < start, position, position + end - start)]

@@ -101,7 +101,7 @@ def _train_mnist(key: Array, image: Array) -> Array:
 
 def _train_translated(key: Array, image: Array) -> Array:
     limit = _TRANSLATED_SHIFT
-    offset = jax.random.randint(key, (2,), -limit, limit + 1)
+    offset = jax.random.randint(key, (2,), -limit, limit + 1, jnp.int32)
     return augment.to_unit_interval(augment.place(image, offset, limit=limit, pad=_TRANSLATED_PAD))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int
 
@@ -64,8 +65,9 @@ def example(
     Source: Sabour, Frosst and Hinton 2017, section 5.2.
     """
     check_base(base)
+    limit = config.shift
     offset = jax.random.randint(
-        example_key(key, index, variant), (2,), -config.shift, config.shift + 1
+        example_key(key, index, variant), (2,), -limit, limit + 1, jnp.int32
     )
-    image = augment.place(base["image"][index], offset, limit=config.shift, pad=config.pad)
+    image = augment.place(base["image"][index], offset, limit=limit, pad=config.pad)
     return {"image": image, "label": base["label"][index], "shift": offset}

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from capsjax import checks
 from capsjax.data.augment import check_floating
+from capsjax.ops.precision import working_dtype
 
 # Pixels. Without this allowance rounding would decide whether a turn by 90 degrees keeps the edges.
 _EDGE = 1e-4
@@ -124,10 +125,12 @@ def affine(
             f"matrix has shape {matrix.shape} and the image {image.shape}, expected (2, 3) and at "
             "least 2x2 pixels"
         )
-    y, x = (jnp.arange(n) - (n - 1) / 2 for n in (rows, columns))
+    both = working_dtype(image.dtype), working_dtype(matrix.dtype)
+    working = max(both, key=lambda dtype: dtype.itemsize)
+    y, x = (jnp.arange(n, dtype=working) - (n - 1) / 2 for n in (rows, columns))
     row, column = (
         m[0] * y[:, None] + m[1] * x[None, :] + m[2] + (n - 1) / 2
-        for m, n in zip(matrix, (height, width), strict=True)
+        for m, n in zip(matrix.astype(working), (height, width), strict=True)
     )
     inside = _within(row, height) & _within(column, width)
     row, column = jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)
@@ -135,7 +138,7 @@ def affine(
     left = jnp.minimum(jnp.floor(column), width - 2)
     below, right = (row - top)[..., None], (column - left)[..., None]
     index = (top * width + left).astype(jnp.int32)
-    pixels = image.reshape(height * width, channels)
+    pixels = image.astype(working).reshape(height * width, channels)
     upper = (1 - right) * pixels[index] + right * pixels[index + 1]
     lower = (1 - right) * pixels[index + width] + right * pixels[index + width + 1]
     blended = (1 - below) * upper + below * lower
@@ -159,7 +162,7 @@ def draw_linear(
     """
     low = jnp.array([-rotation, -shear, scale[0], scale[0]], jnp.float32)
     high = jnp.array([rotation, shear, scale[1], scale[1]], jnp.float32)
-    return jax.random.uniform(key, (4,), minval=low, maxval=high)
+    return jax.random.uniform(key, (4,), jnp.float32, low, high)
 
 
 @checks.arguments
@@ -192,7 +195,7 @@ def random_affine(
     """
     linear_key, shift_key = jax.random.split(key)
     linear = draw_linear(linear_key, rotation=rotation, shear=shear, scale=scale)
-    offset = jax.random.uniform(shift_key, (2,), minval=-shift, maxval=shift)
+    offset = jax.random.uniform(shift_key, (2,), jnp.float32, -shift, shift)
     return affine(image, affine_matrix(*linear, *offset), size=size)
 
 

@@ -47,7 +47,7 @@ def fields(run: Run, layer: str = "primary") -> np.ndarray:
     """
     known_layer(layer, capsule_layers(run))
     graph, *state = split(run.model)
-    noise = jax.random.uniform(jax.random.key(0), (_IMAGES, *run.settings.image_shape))
+    noise = jax.random.uniform(jax.random.key(0), (_IMAGES, *run.settings.image_shape), jnp.float32)
     shape = jax.eval_shape(partial(layer_poses, graph, layer), state, noise).shape
     if len(shape) != 5:
         raise ValueError(
@@ -64,7 +64,7 @@ def _dependent(graph: Any, layer: str, state: Any, images: Array) -> Array:
     poses, pull = jax.vjp(lambda x: layer_poses(graph, layer, state, x), images)
     rows, columns = poses.shape[1:3]
     # Weights at random: an even sum of what a normalisation gives would have no gradient.
-    weights = jax.random.normal(jax.random.key(1), poses.shape)
+    weights = jax.random.normal(jax.random.key(1), poses.shape, poses.dtype)
 
     def one(place: Array) -> Array:
         here = (jnp.arange(rows * columns) == place).reshape(1, rows, columns, 1, 1)

@@ -47,7 +47,8 @@ class Dropout(nnx.Module):
         self.calls[...] = self.calls[...] + 1
         count = len(x)
         devices = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
-        kept = jax.random.bernoulli(key, 1 - self.rate, (count * devices, *x.shape[1:]))
+        share = jnp.float32(1 - self.rate)  # with 64 bits turned on other ones would be drawn
+        kept = jax.random.bernoulli(key, share, (count * devices, *x.shape[1:]))
         if self.axis_name is not None:
             kept = lax.dynamic_slice_in_dim(kept, lax.axis_index(self.axis_name) * count, count)
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))

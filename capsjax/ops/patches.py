@@ -15,6 +15,8 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 from jax import Array
 
+from capsjax.ops.precision import working_dtype
+
 # Terms of the sum in one matrix product: enough to keep it busy (81 for a 9x9 kernel on one channel
 # is all there is), few enough that its patches stay near the cache.
 _TERMS_PER_PRODUCT = 1024
@@ -58,7 +60,7 @@ def images_gradient(images: tuple[int, ...], kernel: Array, gradient: Array, str
     """What the output's gradient is for images of this shape."""
     batch, height, width, features = gradient.shape
     flat = gradient.reshape(-1, features)
-    total = jnp.zeros(images, jnp.promote_types(gradient.dtype, jnp.float32))
+    total = jnp.zeros(images, working_dtype(gradient.dtype))
     _, columns, channels, _ = kernel.shape
     for start, stop in _row_groups(kernel.shape):
         patches = _product(flat, kernel[start:stop].reshape(-1, features).T)
@@ -75,7 +77,7 @@ def images_gradient(images: tuple[int, ...], kernel: Array, gradient: Array, str
 
 def _product(left: Array, right: Array) -> Array:
     """Summed in float32 at least: also the only form in which a CPU is faster in two bytes."""
-    wide = jnp.promote_types(left.dtype, jnp.float32)
+    wide = working_dtype(left.dtype)
     return jnp.matmul(left, right, preferred_element_type=wide)
 
 

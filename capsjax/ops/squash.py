@@ -11,13 +11,14 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 
 # Of ``squash_exponential``: its series' next term is below float64's rounding there.
 _SERIES_BELOW = 1e-2
 
 
 def _as_working_precision(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(working_dtype(x.dtype))
 
 
 @checks.arguments

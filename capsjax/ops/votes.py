@@ -24,6 +24,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 
 
 @checks.arguments(together=False)
@@ -181,7 +182,7 @@ def _votes(poses: Array, weights: Array) -> Array:
 
 def _working(x: Array) -> Any:
     """The dtype that sums of such numbers run in."""
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return working_dtype(x.dtype)
 
 
 def _einsum(subscripts: str, left: Array, right: Array) -> Array:

@@ -79,7 +79,8 @@ def across(index: np.ndarray, *, over: Over = "all") -> Compete:
     if over not in ("all", "position", "type"):
         raise ValueError(f"over is {over!r}, expected 'all', 'position' or 'type'")
     held = index >= 0
-    slots = np.where(held, index, 0).ravel()
+    # Of 32 bits, as indices are: those of NumPy's are 64, of which some of JAX's parts make 32.
+    slots = np.where(held, index, 0).ravel().astype(np.int32)
     count = int(slots.max(initial=0)) + 1
 
     def compete(logits: Array) -> Array:

@@ -193,7 +193,7 @@ def _fixed(
         state = routing.step(state, inputs, routing.before + iteration)
         return state, _entry(routing, state, inputs) if trace else None
 
-    state, later = lax.scan(body, state, jnp.arange(1, count))
+    state, later = lax.scan(body, state, jnp.arange(1, count, dtype=jnp.int32))
     if not trace:
         return state, None
     return state, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), entries[0], later)
@@ -347,7 +347,7 @@ def _with_last(entries: Trace | None, ending: Trace, last: Any, *, tolerance: bo
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), entries, ending)
 
     def fill(leaf: Array, value: Array) -> Array:
-        index = jnp.arange(leaf.shape[0]).reshape(-1, *(1 for _ in value.shape))
+        index = jnp.arange(leaf.shape[0], dtype=jnp.int32).reshape(-1, *(1 for _ in value.shape))
         return jnp.where(index < last, leaf, value[None])
 
     return jax.tree.map(fill, entries, ending)

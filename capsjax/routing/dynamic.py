@@ -24,6 +24,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 from capsjax.ops.squash import safe_norm, squash
 from capsjax.routing import competition, convergence, sums
 from capsjax.types import Capsules, Routed
@@ -131,7 +132,7 @@ def init(
     """
     checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del key, children, child_dim
-    return {"bias": jnp.full((parents, dim), _INITIAL_BIAS)} if config.has_bias else {}
+    return {"bias": jnp.full((parents, dim), _INITIAL_BIAS, jnp.float32)} if config.has_bias else {}
 
 
 @checks.arguments
@@ -217,7 +218,7 @@ def step(
 ) -> State:
     """One iteration (lines 4 to 7 of Procedure 1)."""
     del children, iteration
-    working = jnp.promote_types(votes.dtype, jnp.float32)
+    working = working_dtype(votes.dtype)
     coefficients = _compete(state.logits, votes, config, compete, working)
     if state.logits is None and compete is None:
         total = _equal_share(votes, config) * jnp.sum(votes, -1, dtype=working)

@@ -46,6 +46,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 from capsjax.routing import competition, convergence, sums
 from capsjax.types import Capsules, Routed
 
@@ -155,10 +156,10 @@ def init(
     del key, dim, children, child_dim
     if config.semantics == "official":
         return {
-            "activation_bias": jnp.full((parents,), _ACTIVATION_BIAS),
-            "sigma_bias": jnp.full((parents,), _SIGMA_BIAS),
+            "activation_bias": jnp.full((parents,), _ACTIVATION_BIAS, jnp.float32),
+            "sigma_bias": jnp.full((parents,), _SIGMA_BIAS, jnp.float32),
         }
-    return {"beta_a": jnp.zeros((parents,)), "beta_u": jnp.zeros((parents,))}
+    return {name: jnp.zeros((parents,), jnp.float32) for name in ("beta_a", "beta_u")}
 
 
 @checks.arguments
@@ -241,13 +242,15 @@ def step(
     compete: competition.Compete | None,
 ) -> State:
     """One iteration: assign the children, then fit the parents."""
-    working = jnp.promote_types(votes.dtype, jnp.float32)
+    working = working_dtype(votes.dtype)
     coefficients = expectation(state, votes, compete, working)
     weights = coefficients * children.activations.astype(working)[..., None, :]
     means, variances, mass = maximisation(weights, votes, state.means, config)
     if config.cost == "mean":
         even = competition.shares(None, coefficients.shape, compete, working)
         mass = sums.ratio(mass, even.sum(-1))
+    if isinstance(iteration, Array):  # strict promotion has no float to the power of a whole number
+        iteration = iteration.astype(working)
     temperature = config.final_inverse_temperature * (1 - _DECAY ** (iteration + 1))
     logits = temperature * _evidence(mass, variances, params, config)
     return State(coefficients, means, variances, logits.astype(working))

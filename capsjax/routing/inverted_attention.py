@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 from capsjax.routing import competition, convergence, sums
 from capsjax.types import Capsules, Routed
 
@@ -102,7 +103,7 @@ def init(
     """
     checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del config, key, parents, children, child_dim
-    return {"scale": jnp.ones((dim,)), "offset": jnp.zeros((dim,))}
+    return {"scale": jnp.ones((dim,), jnp.float32), "offset": jnp.zeros((dim,), jnp.float32)}
 
 
 @checks.arguments
@@ -182,7 +183,7 @@ def step(
 ) -> State:
     """One iteration: agreement, competition among the parents, new poses."""
     del children, config, iteration
-    working = jnp.promote_types(votes.dtype, jnp.float32)
+    working = working_dtype(votes.dtype)
     logits = None
     if state.poses is not None:
         logits = jnp.einsum(
@@ -197,7 +198,8 @@ def step(
     coefficients = competition.shares(logits, shape, compete, working)
     total = sums.weighted(coefficients, votes)
     centred = total - total.mean(-1, keepdims=True)
-    normalised = centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + _EPSILON)
+    # Not by rsqrt, whose gradient, a power of -3/2, is lost where votes are long (from 1e13 on).
+    normalised = centred / jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + _EPSILON)
     scale, offset = (
         jnp.broadcast_to(params[name].astype(working), total.shape) for name in ("scale", "offset")
     )

@@ -184,7 +184,8 @@ def dead_share(
     """
     mean = activations.mean(0)
     # A comparison would take a NaN for alive.
-    return jnp.where(jnp.isnan(mean), jnp.nan, mean < threshold).mean(-1)
+    dead = (mean < threshold).astype(mean.dtype)
+    return jnp.where(jnp.isnan(mean), jnp.nan, dead).mean(-1)
 
 
 @checks.arguments

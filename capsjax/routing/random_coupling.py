@@ -14,6 +14,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 from capsjax.routing import competition, sums
 from capsjax.types import Capsules, Routed
 
@@ -120,7 +121,7 @@ def route(
     """
     del children, params, initial
     sums.check_votes(votes)
-    working = jnp.promote_types(votes.dtype, jnp.float32)
+    working = working_dtype(votes.dtype)
     shape = (*votes.shape[:-2], votes.shape[-1])
     # Exponential variables over their sum are uniform on the simplex.
     logits = jnp.log(jax.random.exponential(jax.random.key(config.seed), shape, working))

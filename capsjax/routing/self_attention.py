@@ -20,6 +20,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 from capsjax.ops.squash import squash_exponential
 from capsjax.routing import competition, sums
 from capsjax.types import Capsules, Routed
@@ -79,7 +80,7 @@ def init(
     """
     checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del key, dim, child_dim
-    return {"prior": jnp.zeros((parents, children))} if config.prior else {}
+    return {"prior": jnp.zeros((parents, children), jnp.float32)} if config.prior else {}
 
 
 @checks.arguments
@@ -122,7 +123,7 @@ def route(
     prior = None
     if config.prior:
         prior = sums.need(params, prior=(votes.shape[-3], votes.shape[-1]))["prior"]
-    working = jnp.promote_types(votes.dtype, jnp.float32)
+    working = working_dtype(votes.dtype)
     wide = votes.astype(working)
     # Scaled before the product: XLA would fuse a division after it into the softmax, where one
     # rounding of a large logit overflows the exponential.

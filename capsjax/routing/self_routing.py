@@ -19,6 +19,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 from capsjax.routing import competition, sums
 from capsjax.types import Capsules, Routed
 
@@ -66,8 +67,8 @@ def init(
     checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del config, key, dim
     return {
-        "kernel": jnp.zeros((child_dim, parents, children)),
-        "bias": jnp.zeros((parents, children)),
+        "kernel": jnp.zeros((child_dim, parents, children), jnp.float32),
+        "bias": jnp.zeros((parents, children), jnp.float32),
     }
 
 
@@ -120,7 +121,7 @@ def route(
         kernel=(children.poses.shape[-1], votes.shape[-3], votes.shape[-1]),
         bias=(votes.shape[-3], votes.shape[-1]),
     )
-    working = jnp.promote_types(votes.dtype, jnp.float32)
+    working = working_dtype(votes.dtype)
     logits = jnp.einsum(
         "...ia,aji->...ji", children.poses.astype(working), params["kernel"].astype(working)
     )

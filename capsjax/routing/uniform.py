@@ -13,6 +13,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 from capsjax.ops.squash import safe_norm, squash
 from capsjax.routing import competition, sums
 from capsjax.types import Capsules, Routed
@@ -100,7 +101,7 @@ def route(
     """
     del children, params, config, initial
     sums.check_votes(votes)
-    working = jnp.promote_types(votes.dtype, jnp.float32)
+    working = working_dtype(votes.dtype)
     shape = (*votes.shape[:-2], votes.shape[-1])
     coefficients = competition.shares(None, shape, compete, working)
     if compete is not None:

@@ -36,6 +36,7 @@ from jax.scipy.special import digamma
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 from capsjax.routing import competition, convergence, sums
 from capsjax.types import Capsules, Routed
 
@@ -137,7 +138,7 @@ def init(
     """
     checks.sizes(parents=parents, dim=dim, children=children, child_dim=child_dim)
     del config, key, dim, children, child_dim
-    return {"beta_a": jnp.zeros((parents,)), "beta_u": jnp.zeros((parents,))}
+    return {name: jnp.zeros((parents,), jnp.float32) for name in ("beta_a", "beta_u")}
 
 
 @checks.arguments
@@ -218,7 +219,7 @@ def step(
 ) -> State:
     """One iteration: assign the children, then update the parents' posteriors."""
     del params, iteration
-    working = jnp.promote_types(votes.dtype, jnp.float32)
+    working = working_dtype(votes.dtype)
     wide = votes.astype(working)
     coefficients = _assign(state, wide, config, compete)
     weights = coefficients * children.activations.astype(working)[..., None, :]
