@@ -84,7 +84,7 @@ def _look(blocks: gr.Blocks, explored: Explored, image: gr.State) -> None:
                     elem_id="sketch",
                 )
                 strokes = Strokes()
-                sketch.accept_blobs = strokes.accept  # type: ignore[method-assign]
+                sketch.accept_blobs = strokes.accept
             with gr.Tab("Test image"):
                 count = len(explored.test["image"])
                 number = gr.Number(
