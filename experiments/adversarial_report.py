@@ -10,7 +10,7 @@ from capsjax import figures
 from capsjax.analysis.statistics import mcnemar, wilson_interval
 from experiments import study, training
 from experiments.attacking import pixels_of
-from experiments.study import Line, Results
+from experiments.study import Brief, Line, Results
 
 CAPSULES, CNN, SUBSTITUTE = "capsules", "cnn", "substitute"
 _NAMES = {CAPSULES: "capsules", CNN: "CNN"}
@@ -41,6 +41,8 @@ _PAPER = {
     "black-box FGSM": "capsules no better than a CNN (EM, smallNORB)",
     "black-box BIM": "capsules no better than a CNN (reported; EM, smallNORB)",
 }
+# In README, at one epsilon.
+_TOLD, _SHOWN = ("PGD", "black-box FGSM"), 0.1
 
 
 def draw(results: Results) -> dict[str, Figure]:
@@ -188,6 +190,14 @@ def _untargeted(
         _PAPER[attack],
         f"capsules {_list(capsules, 'accuracy')}; CNN {_list(cnn, 'accuracy')} %",
         why,
+        _brief(
+            f"{name}: accuracy under {attack}, capsules against a CNN",
+            _PAPER[attack],
+            capsules,
+            cnn,
+        )
+        if attack in _TOLD
+        else None,
     )
 
 
@@ -234,6 +244,17 @@ def _masking(name: str, attacked: dict[str, dict[str, Any]], level: float) -> Li
     )
 
 
+def _brief(
+    claim: str, paper: str, first: list[dict[str, Any]], second: list[dict[str, Any]]
+) -> Brief | None:
+    """At the one epsilon that README shows."""
+    at = [each for each in zip(first, second, strict=True) if each[0]["epsilon"] == _SHOWN]
+    if not at:
+        return None
+    shares = " against ".join(study.share(each["accuracy"]) for each in at[0])
+    return Brief(f"{claim} ({_SHOWN} of a pixel's range)", paper, shares)
+
+
 def _stronger(
     attack: list[dict[str, Any]], other: list[dict[str, Any]], images: int, level: float
 ) -> list[str]:
@@ -273,6 +294,12 @@ def _of_capsules(name: str, attacked: dict[str, dict[str, Any]]) -> Iterator[Lin
             f"same steps and starts; stronger at {', '.join(stronger) or 'no epsilon'}, weaker at "
             f"{', '.join(weaker) or 'none'}{beside} (McNemar, p below {level:.2g}); the source's "
             "routing has three passes, this has one",
+            _brief(
+                f"{name}: accuracy of capsules under the vote attack, against PGD",
+                "stronger than PGD (reported)",
+                votes,
+                pgd,
+            ),
         )
     if "detection" in metrics:
         detection = metrics["detection"]

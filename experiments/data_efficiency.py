@@ -40,9 +40,11 @@ from capsjax.training.settings import Settings
 from capsjax.training.step import split
 from experiments import study, training
 from experiments.comparison import Metrics, Paired, paired_by_seed, told
-from experiments.study import Line, Results, Study
+from experiments.study import Brief, Line, Results, Study
 
 CAPSULES, CNN, DECODER = "capsules", "cnn", "capsules_with_decoder"
+# Images a class in README.
+_TOLD = (30, 1000)
 TITLES = {CAPSULES: "capsules", CNN: "CNN", DECODER: "capsules with decoder"}
 
 # The last steps whose losses a result holds the mean of.
@@ -270,6 +272,7 @@ def lines(results: Results) -> list[Line]:
                     ""
                     if compared is None
                     else _reason(name, compared, own, other, comparisons=comparisons),
+                    _brief(per_class, own, other) if other and name == CAPSULES else None,
                 )
             )
     for name in (CAPSULES, DECODER):
@@ -286,6 +289,16 @@ def lines(results: Results) -> list[Line]:
                 )
             )
     return found
+
+
+def _brief(per_class: int, own: list[Metrics], other: list[Metrics]) -> Brief | None:
+    if per_class not in _TOLD:
+        return None
+    return Brief(
+        f"{per_class:,} training images a class, against a CNN",
+        "as good or better (reported)",
+        f"{study.error(own)} against {study.error(other)}",
+    )
 
 
 def _fractions(results: Results, name: str) -> dict[int, float]:

@@ -43,7 +43,7 @@ from capsjax.routing import dynamic
 from capsjax.training.settings import Settings
 from experiments import layers_seen, study, training
 from experiments.comparison import Metrics, against
-from experiments.study import Line, Results, Study
+from experiments.study import Brief, Line, Results, Study
 
 # A gradient of 0 in a logarithmic picture.
 _LEAST = 1e-12
@@ -76,6 +76,8 @@ FORMS = {
     "4 layers, all": Form(4, bias=True, normalise=True, residual=True, balanced=True),
 }
 PLAIN = "1 layer"
+# In README.
+_TOLD = (PLAIN, "4 layers", "4 layers, bias", "4 layers, balanced")
 _PLAIN = (PLAIN, "2 layers", "4 layers")
 _VANISH = "gradients vanish and capsules starve (reported, no number)"
 _PAPER = {
@@ -282,7 +284,10 @@ def lines(results: Results) -> list[Line]:
         # With a change against without it; the plain ones against a single layer.
         plain = PLAIN if form in _PLAIN else form.partition(",")[0]
         why = _against(form, plain, found)
-        made.append(Line(f"small CapsNet, {form}, test error", paper, ours, why))
+        brief = None
+        if form in _TOLD:
+            brief = Brief(f"small CapsNet, capsules in {form}", paper, study.error(seeds))
+        made.append(Line(f"small CapsNet, {form}, test error", paper, ours, why, brief))
     return made
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from capsjax import figures
 from experiments import epochs
 from experiments.comparison import LEVEL, paired, told
-from experiments.study import Line, Results, for_epochs, share
+from experiments.study import Brief, Line, Results, for_epochs, share
 from experiments.viewpoints import FACTORS, OWN, ratio_interval
 
 TITLES = {
@@ -183,11 +183,18 @@ def _ratio(
             f"this wrong {test.only_first}, only that {test.only_second}){kept}; from familiar to "
             f"novel they lose {lost} points"
         )
+    brief = Brief(
+        f"{what.removesuffix(', matched')} of rendered toys: errors of matrix capsules for each of "
+        "a CNN as good on familiar ones",
+        paper.partition(";")[0],
+        f"{ratio:.2f} ({low:.2f} to {high:.2f})",
+    )
     return Line(
         f"{what}, errors of {TITLES[next(iter(pair))]} for each of {TITLES[list(pair)[1]]}",
         paper,
         f"{ratio:.2f} ({low:.2f} to {high:.2f} over {_toys(first)} toys): {errors}",
         "; ".join(why),
+        brief if part == "novel" and tuple(pair) == PAIRS[0] else None,
     )
 
 

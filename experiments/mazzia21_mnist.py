@@ -28,7 +28,7 @@ from capsjax.__main__ import use_huge_pages
 from capsjax.models import efficient_capsnet
 from capsjax.training.settings import Settings
 from experiments import study, training
-from experiments.study import Line, Study
+from experiments.study import Brief, Line, Study
 
 # The paper's test errors, and its network's parameters without the decoder.
 _MEAN, _TOGETHER, _ENCODER = 0.0026, 0.0016, 161_824
@@ -178,6 +178,11 @@ def lines(results: study.Results) -> list[Line]:
                 f"{study.short_of(seeds, _MEAN)}; {settings['epochs']} epochs of batches of "
                 f"{settings['batch_size']} (there 150 of 16), and the epoch is chosen on held-out "
                 "training images, in the paper's code on the test set",
+                Brief(
+                    f"Efficient-CapsNet on MNIST, {settings['epochs']} epochs (there 150)",
+                    f"{study.share(_MEAN)} (reported)",
+                    study.error(seeds),
+                ),
             )
         )
     if "ensemble" in results:
@@ -189,6 +194,11 @@ def lines(results: study.Results) -> list[Line]:
                 study.share(together["test_error"], together["test_error_interval_95"]),
                 f"{100 * (together['test_error'] - _TOGETHER):+.2f} points; of the networks of the "
                 "line above the lengths are added",
+                Brief(
+                    f"{len(seeds)} Efficient-CapsNets together",
+                    f"{study.share(_TOGETHER)} (reported)",
+                    study.error([together]),
+                ),
             )
         )
     return found

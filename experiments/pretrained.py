@@ -49,8 +49,10 @@ class Source:
 
 
 NETWORKS = {
+    "capsnet_mnist": Source("sabour17_mnist", "laptop", "long_seed_0", "bfloat16"),
     "efficient_capsnet_mnist": Source("mazzia21_mnist", "laptop", "seed-0"),
     "efficient_capsnet_multi_mnist": Source("sabour17_multimnist", "laptop", "more_pairs_capsules"),
+    "matrix_capsules_small_toy_norb": Source("hinton18_viewpoint", "laptop", "own-matrix_capsules"),
 }
 
 

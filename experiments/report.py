@@ -19,37 +19,7 @@ MARKS = ("<!-- report: python -m experiments.report -->", "<!-- end of report --
 SHORT_MARKS = ("<!-- results: python -m experiments.report -->", "<!-- end of results -->")
 PRESETS = ("laptop", "full")
 HEAD = "| experiment | what | paper | ours | preset | why they differ |\n|---|---|---|---|---|---|"
-SHORT_HEAD = "| experiment | what | paper | ours |\n|---|---|---|---|"
-
-# How the main lines of each experiment begin.
-MAIN = {
-    "mazzia21_mnist": ("Efficient-CapsNet,",),
-    "sabour17_mnist": ("CapsNet, 3 iterations, reconstruction, 8 epochs",),
-    "hinton18_viewpoint": (
-        "novel azimuths, matched, errors of matrix capsules for each of CNN of Hinton 2018",
-        "novel elevations, matched, errors of matrix capsules for each of CNN of Hinton 2018",
-    ),
-    "sabour17_affnist": ("capsules of", "CNN of", "shared transformation"),
-    "sabour17_multimnist": (
-        "capsules of 154,656 parameters, not both",
-        "CNN of 154,368 parameters, not both",
-    ),
-    "data_efficiency": ("30 images", "100 images", "1,000 images"),
-    "routing_iterations": ("CapsNet, 1 iteration,", "CapsNet, 3 iterations,", "CapsNet, random"),
-    "routing_shootout": ("self_attention", "dynamic", "uniform"),
-    "hinton18_adversarial": (
-        "mnist: accuracy under PGD,",
-        "mnist: accuracy under black-box FGSM",
-        "mnist: accuracy of capsules under the vote attack",
-    ),
-    "capsule_dimensions": ("MNIST: dimensions",),
-    "depth": (
-        "small CapsNet, 1 layer, test",
-        "small CapsNet, 4 layers, test",
-        "small CapsNet, 4 layers, b",
-    ),
-    "cifar10": ("CIFAR-10, dynamic", "CIFAR-10, CNN"),
-}
+SHORT_HEAD = "| claim | paper | ours | command |\n|---|---|---|---|"
 
 
 def table(results: Path = study.RESULTS) -> str:
@@ -66,16 +36,12 @@ def table(results: Path = study.RESULTS) -> str:
 
 
 def short_table(results: Path = study.RESULTS) -> str:
-    """The main lines in Markdown, without reasons.
+    """The main lines in Markdown, in a few words each.
 
     Args:
         results: folder of all experiments' results.
     """
-    rows = (
-        (f"`{name}`", line.what, line.paper, line.ours)
-        for name, _, line in _lines(results)
-        if line.what.startswith(MAIN.get(name, ()))
-    )
+    rows = ((*line.brief, f"`{name}`") for name, _, line in _lines(results) if line.brief)
     return "\n".join([SHORT_HEAD, *(f"| {' | '.join(cells)} |" for cells in rows)])
 
 

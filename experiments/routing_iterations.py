@@ -44,7 +44,7 @@ from capsjax.training.settings import Settings
 from experiments import study, training
 from experiments.comparison import LEVEL, Metrics, against, drawn_by, spread
 from experiments.extrapolation import traced
-from experiments.study import Line, Results, Study
+from experiments.study import Brief, Line, Results, Study
 
 # Sabour 2017, table 1, without reconstruction.
 PUBLISHED = {"1 iteration": "0.34 % ± 0.032", "3 iterations": "0.35 % ± 0.036"}
@@ -253,12 +253,28 @@ def lines(results: Results) -> list[Line]:
             PUBLISHED.get(form, OTHERS.get(form, "none")),
             study.shares([each["test_error"] for each in runs.values()]),
             _against(form, forms, comparisons),
+            _brief(form, forms),
         )
         for form, runs in forms.items()
     ]
     if forms:
         found.append(_losses(forms))
     return [*found, *(_tested(form, runs, comparisons) for form, runs in iterated.items())]
+
+
+def _brief(form: str, forms: dict[str, dict[int, Metrics]]) -> Brief | None:
+    """Of the controls, each against the recommended form."""
+    if form not in (SAME, "random coupling") or RECOMMENDED not in forms:
+        return None
+    both = [list(forms[each].values()) for each in (form, RECOMMENDED)]
+    published = [
+        PUBLISHED[each].partition(" ±")[0] for each in (form, RECOMMENDED) if each in PUBLISHED
+    ]
+    return Brief(
+        f"CapsNet, {form} against {RECOMMENDED}, {study.for_epochs(both[0][0]['epochs'])}",
+        OTHERS.get(form) or " against ".join(published),
+        " against ".join(study.error(each) for each in both),
+    )
 
 
 def _losses(forms: dict[str, dict[int, Metrics]]) -> Line:

@@ -39,7 +39,7 @@ from capsjax.training.run import Run
 from capsjax.training.settings import Settings
 from experiments import epochs, factors, study, training
 from experiments.comparison import compared
-from experiments.study import Line, Results, Study
+from experiments.study import Brief, Line, Results, Study
 
 PUBLISHED = {
     "capsules": "79 % (affNIST, matched at 99.23 %)",
@@ -315,9 +315,21 @@ def lines(results: Results) -> list[Line]:
                     f"matched at {study.share(1 - metrics['validation_error'])} of held-out "
                     f"images (epoch {metrics['epoch']})",
                     why,
+                    None if name == CNN else _brief(kind, metrics, matched[name]),
                 )
             )
     return found
+
+
+def _brief(kind: str, metrics: dict[str, Any], cnn: dict[str, Any]) -> Brief:
+    name = metrics["network"]
+    published = " against ".join(PUBLISHED[each].partition(" ")[0] for each in (name, CNN))
+    right = " against ".join(study.share(1 - each["test_error"]) for each in (metrics, cnn))
+    return Brief(
+        f"accuracy on {NAMES[kind]}, {name} against a CNN as good on MNIST",
+        f"{published} % (affNIST)",
+        right,
+    )
 
 
 if __name__ == "__main__":

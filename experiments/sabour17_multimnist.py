@@ -43,7 +43,7 @@ from capsjax.serial import to_json
 from capsjax.training.settings import Settings
 from experiments import separation, study, training
 from experiments.comparison import compared
-from experiments.study import Line, Results, Study
+from experiments.study import Brief, Line, Results, Study
 
 CAPSULES, CNN = "capsules", "CNN"
 PAIRS, SINGLES, FEWER, MORE = "pairs", "single digits", "fewer pairs", "more pairs"
@@ -246,6 +246,7 @@ def lines(results: Results) -> list[Line]:
                 study.share(PUBLISHED[name]) + (" (reported)" if name == CNN else ""),
                 _exact(metrics),
                 _told(_against(name, pairs), made_of),
+                _brief(pairs) if name == CAPSULES and CNN in pairs else None,
             ),
             Line(
                 f"{where}, each digit by itself",
@@ -282,6 +283,14 @@ def lines(results: Results) -> list[Line]:
             )
         )
     return found
+
+
+def _brief(pairs: dict[str, dict[str, Any]]) -> Brief:
+    return Brief(
+        "pairs of overlapping digits not both named, against a CNN",
+        " against ".join(study.share(PUBLISHED[name]) for name in (CAPSULES, CNN)),
+        " against ".join(study.error([pairs[name]]) for name in (CAPSULES, CNN)),
+    )
 
 
 def _against(name: str, networks: dict[str, dict[str, Any]]) -> str:

@@ -49,6 +49,20 @@ NAMES = (
 Results = Mapping[str, dict[str, Any]]
 
 
+class Brief(NamedTuple):
+    """A line of the project's README.
+
+    Attributes:
+        claim: what is compared, in a few words.
+        paper: its number or its word.
+        ours: without seeds; a control's number after "against".
+    """
+
+    claim: str
+    paper: str
+    ours: str
+
+
 class Line(NamedTuple):
     """A line of the report.
 
@@ -57,12 +71,14 @@ class Line(NamedTuple):
         paper: its number, "reported" where it was not seen in the paper itself.
         ours: every seed, mean and interval.
         why: the two differ, or what the difference is worth.
+        brief: what README says of it; None leaves it out there.
     """
 
     what: str
     paper: str
     ours: str
     why: str = ""
+    brief: Brief | None = None
 
 
 @dataclass
@@ -242,6 +258,13 @@ def errors(runs: Sequence[dict[str, Any]]) -> str:
     if len(runs) > 1:
         return shares([each["test_error"] for each in runs])
     return f"{share(runs[0]['test_error'], runs[0]['test_error_interval_95'])}, one seed"
+
+
+def error(runs: Sequence[dict[str, Any]]) -> str:
+    """Mean test error in percent with its interval, as ``errors`` but of no seed by itself."""
+    if len(runs) > 1:
+        return share(*mean_interval([each["test_error"] for each in runs]))
+    return share(runs[0]["test_error"], runs[0]["test_error_interval_95"])
 
 
 def for_epochs(count: int) -> str:

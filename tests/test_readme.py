@@ -64,6 +64,7 @@ def test_the_table_of_networks_is_that_of_the_registry() -> None:
 
 def test_everything_that_it_points_at_is_there() -> None:
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", readme())
+    targets += re.findall(r'src="([^"]+)"', readme())
     missing = [each for each in targets if "://" not in each and not (ROOT / each).exists()]
     assert targets
     assert missing == []
@@ -77,9 +78,9 @@ def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         short = block.replace("limit=10_000", "limit=64")
         short = short.replace('models.create("capsnet"', 'models.create("capsnet", config=NARROW')
         exec(short, names)  # as a reader would paste it
-    assert len(names["said"].labels) == 8
+    assert len(names["prediction"].labels) == 8
     assert 0 <= names["result"].validation_error <= 1
-    assert names["routed"].poses.shape == (10, 16)
+    assert names["routed"].poses.shape == (32, 10, 16)
     assert names["output"].activations.shape == (4, 5)
 
 
@@ -104,7 +105,7 @@ def test_its_commands_run(
                 if "--preset" in words:
                     words += ["--dataset", "own.npz"]
             assert dispatch(words) == 0, (line, capsys.readouterr().err)
-    assert served == ["own"]
+    assert served == ["own", "efficient_capsnet_mnist"]
     assert Path("runs/quick/summary.json").is_file()
     assert Path("runs/own/figures/flow.png").is_file()
 

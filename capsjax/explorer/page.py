@@ -75,7 +75,7 @@ def _look(blocks: gr.Blocks, explored: Explored, image: gr.State) -> None:
         with gr.Column(min_width=300):
             with gr.Tab("Draw"):
                 sketch = gr.Sketchpad(
-                    label="Draw one with the mouse or a finger",
+                    label="Draw one",
                     canvas_size=(_CANVAS, _CANVAS),
                     fixed_canvas=True,
                     transforms=(),

@@ -1,8 +1,9 @@
-"""README's table and plot of speed, from ``experiments/results/speed.json``.
+"""The tables and the plot of speed, from ``experiments/results/speed.json``.
 
     python -m experiments.benchmarks.speed_table
 
-prints the table, writes it between README's marks, and draws ``experiments/results/speed.png``.
+prints the table, writes it between the marks of this folder's README, a short one between those of
+the project's, and draws ``experiments/results/speed.png``.
 """
 
 import json
@@ -12,10 +13,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from experiments import report as reports
 from experiments.benchmarks.speed import KINDS, RESULT, ratio, share
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parent / "README.md"
+SHORT_README = Path(__file__).parents[2] / "README.md"
 MARKS = ("<!-- speed: python -m experiments.benchmarks.speed_table -->", "<!-- end of speed -->")
+# Of the short table: one image, and many; of a network that was not measured with so many its most.
+_ONE, _MANY = 1, 64
 _PEERS = {"torch": "PyTorch", "keras": "Keras on TF"}
 # Okabe and Ito's blue and orange.
 _COLORS = {"train": "#0072B2", "inference": "#E69F00"}
@@ -46,6 +51,25 @@ def table(report: dict[str, Any]) -> str:
             f"{row['peak_bytes'] / 1e6:,.0f} MB",
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def short_table(report: dict[str, Any]) -> str:
+    """Rates, memory and peers of every network, with one image and with many."""
+    lines = [
+        "| network | batch | training, images/s | inference, images/s | to PyTorch | "
+        "to Keras on TF | peak memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = sorted(report["rows"], key=_place)
+    most = {row["network"]: row["batch_size"] for row in rows if row["batch_size"] <= _MANY}
+    for row in rows:
+        if row["batch_size"] not in (_ONE, most[row["network"]]):
+            continue
+        rates = [f"{row['rates'][f'ours {kind}']['median']:,.0f}" for kind in KINDS]
+        name, batch, *cells = f"`{row['network']}`", str(row["batch_size"]), *rates
+        cells += [_pair(row, peer) or "none" for peer in _PEERS]
+        lines.append(f"| {' | '.join([name, batch, *cells])} | {row['peak_bytes'] / 1e6:,.0f} MB |")
     return "\n".join(lines)
 
 
@@ -102,16 +126,20 @@ def _pair(row: dict[str, Any], other: str) -> str:
     return " / ".join("-" if r is None else f"{r:.2f}x" for r in found) if any(found) else ""
 
 
+def texts(report: dict[str, Any]) -> dict[Path, str]:
+    """What stands between the marks of which file."""
+    return {
+        README: f"{table(report)}\n\n{machine(report)}",
+        SHORT_README: short_table(report),
+    }
+
+
 def main() -> None:
     """Print, write and draw."""
     report = json.loads(RESULT.read_text())
-    text = f"{table(report)}\n\n{machine(report)}"
-    print(text)
-    whole = README.read_text()
-    if not all(mark in whole for mark in MARKS):
-        raise SystemExit(f"speed_table: README.md has no {' ... '.join(MARKS)} to write between")
-    before, _, rest = whole.partition(MARKS[0])
-    README.write_text(before + MARKS[0] + f"\n{text}\n" + MARKS[1] + rest.partition(MARKS[1])[2])
+    print(table(report))
+    for readme, text in texts(report).items():
+        readme.write_text(reports.between_marks(readme.read_text(), text, MARKS))
     draw(report).savefig(RESULT.with_suffix(".png"), dpi=110)
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from experiments import report as reports
 from experiments.benchmarks import ours, speed, speed_table
 from experiments.benchmarks.peer_protocol import Worker
 
@@ -59,10 +60,22 @@ def test_table_and_plot_show_what_was_measured(row):
     assert "200 GFLOP/s" in speed_table.machine(report)
 
 
-def test_readme_shows_the_committed_table():
-    text = speed_table.README.read_text()
+def test_the_short_table_has_one_image_and_many(row):
+    rows = [{**row, "batch_size": size} for size in (128, 1, 16, 64)]
+    rows += [{**row, "network": "matrix_capsules", "batch_size": size} for size in (16, 4)]
+    lines = speed_table.short_table({"rows": rows}).splitlines()[2:]
+    assert lines == [
+        "| `capsnet` | 1 | 50 | 80 | none | 2.00x / 3.20x | 700 MB |",
+        "| `capsnet` | 64 | 50 | 80 | none | 2.00x / 3.20x | 700 MB |",
+        "| `matrix_capsules` | 16 | 50 | 80 | none | 2.00x / 3.20x | 700 MB |",
+    ]
+
+
+def test_both_readmes_show_the_committed_table():
     report = json.loads(speed.RESULT.read_text())
-    assert f"{speed_table.table(report)}\n\n{speed_table.machine(report)}" in text
+    for readme, text in speed_table.texts(report).items():
+        found = readme.read_text()
+        assert reports.between_marks(found, text, speed_table.MARKS) == found
 
 
 def test_a_worker_of_ours_measures_and_tells_about_itself():
