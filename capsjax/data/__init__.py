@@ -76,7 +76,8 @@ def find(name: str | Path) -> Dataset:
     if not Path(name).exists():
         raise ValueError(
             f"unknown dataset {str(name)!r}, expected one of: {', '.join(DATASETS)}, or the path "
-            "of an .npz file or of a folder with one folder of images per class"
+            "of an .npz file or of a folder with one folder of images per class (nothing of that "
+            "name is there)"
         )
     return files.dataset(Path(name))
 

@@ -53,7 +53,7 @@ def divide(
         raise ValueError(
             f"{len(data['label'])} images less {config.validation} for validation leave "
             f"{max(count, 0)}, fewer than one batch of {config.batch_size}: lower validation or "
-            "batch_size"
+            "batch_size (--validation, --batch-size)"
         )
     return (
         {key: value[:used] for key, value in data.items()},
