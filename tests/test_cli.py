@@ -968,7 +968,14 @@ def test_images_smaller_than_the_receptive_field_are_refused(
 def test_a_damaged_npz_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "own.npz").write_bytes(b"garbage")
     said = refused("train", "--dataset", tmp_path / "own.npz")
-    assert "own.npz is not a readable .npz file (it is no archive of arrays)" in said
+    assert "own.npz is not a readable .npz file (it is no archive of arrays, or" in said
+    with (tmp_path / "own.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    assert "it holds a single array" in refused("train", "--dataset", tmp_path / "own.npz")
+    np.savez(tmp_path / "own.npz", image=np.array([None]), label=np.zeros(1))
+    said = refused("train", "--dataset", tmp_path / "own.npz")
+    assert "of Python's objects" in said
+    assert "allow_pickle" not in said
     gc.collect()
 
 

@@ -124,7 +124,7 @@ def _validated(
     training: loop.Config, dataset: data.Dataset, arguments: Sequence[str]
 ) -> loop.Config:
     """Of the user's own images at most a tenth validates, where no number was asked for."""
-    if any(re.match(r"--validation\b", word) for word in arguments):
+    if any(re.match(r"--validation(=|$)", word) for word in arguments):
         return training
     tenth = max(1, len(dataset.load("train")["label"]) // 10)
     return dataclasses.replace(training, validation=min(training.validation, tenth))
