@@ -183,9 +183,10 @@ def _ratio(
             f"this wrong {test.only_first}, only that {test.only_second}){kept}; from familiar to "
             f"novel they lose {lost} points"
         )
+    alone = f", {ALONE}," if best[next(iter(pair))].get("iterations") == 1 else ""
     brief = Brief(
-        f"{what.removesuffix(', matched')} of rendered toys: errors of matrix capsules (one "
-        "iteration) for each of a CNN of about the same held-out error"
+        f"{what.removesuffix(', matched')} of rendered toys: errors of matrix capsules{alone} for "
+        "each of a CNN of about the same held-out error"
         + (", not the same on familiar views" if kept else ""),
         paper.partition(";")[0],
         f"{ratio:.2f} ({low:.2f} to {high:.2f})",
