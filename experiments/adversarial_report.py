@@ -195,6 +195,7 @@ def _untargeted(
             _PAPER[attack],
             capsules,
             cnn,
+            images,
         )
         if attack in _TOLD
         else None,
@@ -245,13 +246,20 @@ def _masking(name: str, attacked: dict[str, dict[str, Any]], level: float) -> Li
 
 
 def _brief(
-    claim: str, paper: str, first: list[dict[str, Any]], second: list[dict[str, Any]]
+    claim: str,
+    paper: str,
+    first: list[dict[str, Any]],
+    second: list[dict[str, Any]],
+    images: int,
 ) -> Brief | None:
     """At the one epsilon that README shows."""
     at = [each for each in zip(first, second, strict=True) if each[0]["epsilon"] == _SHOWN]
     if not at:
         return None
-    shares = " against ".join(study.share(each["accuracy"]) for each in at[0])
+    shares = " against ".join(
+        study.share(each["accuracy"], wilson_interval(round(each["accuracy"] * images), images))
+        for each in at[0]
+    )
     return Brief(f"{claim} ({_SHOWN} of a pixel's range)", paper, shares)
 
 
@@ -295,10 +303,12 @@ def _of_capsules(name: str, attacked: dict[str, dict[str, Any]]) -> Iterator[Lin
             f"{', '.join(weaker) or 'none'}{beside} (McNemar, p below {level:.2g}); the source's "
             "routing has three passes, this has one",
             _brief(
-                f"{name}: accuracy of capsules under the vote attack, against PGD",
+                f"{name}: accuracy of capsules under the vote attack, against PGD with the same "
+                "loss",
                 "stronger than PGD (reported)",
                 votes,
                 pgd,
+                images,
             ),
         )
     if "detection" in metrics:

@@ -77,7 +77,7 @@ FORMS = {
 }
 PLAIN = "1 layer"
 # In README.
-_TOLD = (PLAIN, "4 layers", "4 layers, bias", "4 layers, balanced")
+_TOLD = (PLAIN, "4 layers", "4 layers, bias", "4 layers, normalised")
 _PLAIN = (PLAIN, "2 layers", "4 layers")
 _VANISH = "gradients vanish and capsules starve (reported, no number)"
 _PAPER = {
@@ -286,7 +286,11 @@ def lines(results: Results) -> list[Line]:
         why = _against(form, plain, found)
         brief = None
         if form in _TOLD:
-            brief = Brief(f"small CapsNet, capsules in {form}", paper, study.error(seeds))
+            # What a paper says of a single layer is about its couplings.
+            said = "none" if form == PLAIN else paper
+            brief = Brief(
+                f"small CapsNet, capsules in {form}, test error", said, study.error(seeds)
+            )
         made.append(Line(f"small CapsNet, {form}, test error", paper, ours, why, brief))
     return made
 

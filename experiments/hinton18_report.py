@@ -163,6 +163,7 @@ def _ratio(
         for name in pair
         if best[name].get("iterations") == 1
     ]
+    kept = ""
     if part == "novel":
         held_out = [
             f"{share(best[name]['validation_errors'][each['epoch'] - 1])} (epoch {each['epoch']})"
@@ -171,7 +172,6 @@ def _ratio(
         familiar = " and ".join(share(each["familiar"]["test_error"]) for each in pair.values())
         apart = paired([first["familiar"]], [second["familiar"]])
         (test,) = apart.tests
-        kept = ""
         if apart.differs(LEVEL / comparisons):
             kept = ", where they do not match, so that the ratio is not the viewpoint's alone"
         lost = " and ".join(
@@ -183,9 +183,11 @@ def _ratio(
             f"this wrong {test.only_first}, only that {test.only_second}){kept}; from familiar to "
             f"novel they lose {lost} points"
         )
+    alone = f", {ALONE}," if best[next(iter(pair))].get("iterations") == 1 else ""
     brief = Brief(
-        f"{what.removesuffix(', matched')} of rendered toys: errors of matrix capsules for each of "
-        "a CNN as good on familiar ones",
+        f"{what.removesuffix(', matched')} of rendered toys: errors of matrix capsules{alone} for "
+        "each of a CNN of about the same held-out error"
+        + (", not the same on familiar views" if kept else ""),
         paper.partition(";")[0],
         f"{ratio:.2f} ({low:.2f} to {high:.2f})",
     )

@@ -344,7 +344,13 @@ def lines(results: Results) -> list[Line]:
 def _brief(found: dict[str, dict[int, Metrics]]) -> Brief:
     means = {name: float(np.mean(_errors(runs))) for name, runs in found.items()}
     each = ", ".join(f"{name} {100 * mean:.2f}" for name, mean in means.items())
-    return Brief("one small CapsNet with eight routings", "none", f"{each} %")
+    one = next(iter(next(iter(found.values())).values()))
+    return Brief(
+        f"Efficient-CapsNet with {len(found)} routings, {study.for_epochs(one['epochs'])}, means "
+        "of seeds (whether they differ stands in the long table)",
+        "none",
+        f"{each} %",
+    )
 
 
 def _against_control(

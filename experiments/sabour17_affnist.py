@@ -305,13 +305,12 @@ def lines(results: Results) -> list[Line]:
                     f"; {study.share(1 - metrics['moved_error'])} on moved test digits; "
                     f"{factors.ends(metrics['by'])}"
                 )
-            low, high = metrics["test_error_interval_95"]
             found.append(
                 Line(
                     f"{name} of {metrics['encoder_parameters']:,} parameters, accuracy on "
                     f"{NAMES[kind]}",
                     PUBLISHED[name],
-                    f"{study.share(1 - metrics['test_error'], (1 - high, 1 - low))}, one seed, "
+                    f"{_accuracy(metrics)}, one seed, "
                     f"matched at {study.share(1 - metrics['validation_error'])} of held-out "
                     f"images (epoch {metrics['epoch']})",
                     why,
@@ -324,12 +323,16 @@ def lines(results: Results) -> list[Line]:
 def _brief(kind: str, metrics: dict[str, Any], cnn: dict[str, Any]) -> Brief:
     name = metrics["network"]
     published = " against ".join(PUBLISHED[each].partition(" ")[0] for each in (name, CNN))
-    right = " against ".join(study.share(1 - each["test_error"]) for each in (metrics, cnn))
     return Brief(
         f"accuracy on {NAMES[kind]}, {name} against a CNN as good on MNIST",
         f"{published} % (affNIST)",
-        right,
+        f"{_accuracy(metrics)} against {_accuracy(cnn)}",
     )
+
+
+def _accuracy(metrics: dict[str, Any]) -> str:
+    low, high = metrics["test_error_interval_95"]
+    return study.share(1 - metrics["test_error"], (1 - high, 1 - low))
 
 
 if __name__ == "__main__":

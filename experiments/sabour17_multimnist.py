@@ -287,7 +287,8 @@ def lines(results: Results) -> list[Line]:
 
 def _brief(pairs: dict[str, dict[str, Any]]) -> Brief:
     return Brief(
-        "pairs of overlapping digits not both named, against a CNN",
+        f"pairs of overlapping digits not both named, {pairs[CAPSULES]['encoder_parameters']:,} "
+        "parameters, against a CNN",
         " against ".join(study.share(PUBLISHED[name]) for name in (CAPSULES, CNN)),
         " against ".join(study.error([pairs[name]]) for name in (CAPSULES, CNN)),
     )

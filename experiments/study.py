@@ -257,7 +257,7 @@ def errors(runs: Sequence[dict[str, Any]]) -> str:
     """
     if len(runs) > 1:
         return shares([each["test_error"] for each in runs])
-    return f"{share(runs[0]['test_error'], runs[0]['test_error_interval_95'])}, one seed"
+    return f"{error(runs)}, one seed"
 
 
 def error(runs: Sequence[dict[str, Any]]) -> str:

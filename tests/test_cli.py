@@ -967,7 +967,15 @@ def test_images_smaller_than_the_receptive_field_are_refused(
 @pytest.mark.core
 def test_a_damaged_npz_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "own.npz").write_bytes(b"garbage")
-    assert "own.npz" in refused("train", "--dataset", tmp_path / "own.npz")
+    said = refused("train", "--dataset", tmp_path / "own.npz")
+    assert "own.npz is not a readable .npz file (it is no archive of arrays, or" in said
+    with (tmp_path / "own.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    assert "it holds a single array" in refused("train", "--dataset", tmp_path / "own.npz")
+    np.savez(tmp_path / "own.npz", image=np.array([None]), label=np.zeros(1))
+    said = refused("train", "--dataset", tmp_path / "own.npz")
+    assert "of Python's objects" in said
+    assert "allow_pickle" not in said
     gc.collect()
 
 
@@ -975,8 +983,13 @@ def test_a_damaged_npz_is_refused(refused: Callable[..., str], tmp_path: Path) -
 def test_fewer_images_than_a_batch_are_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     own = write_npz(tmp_path / "own.npz", labels=np.arange(100) % 2)
     said = refused("train", "--dataset", own, "--workdir", tmp_path / "run")
-    assert "90 images less 5000" in said
+    # Unless asked for, a tenth of the user's own images validates.
+    assert "90 images less 9 for" in said
     assert "batch of 128" in said
+    assert "(--validation, --batch-size)" in said
+    command = ["train", "--dataset", own, "--workdir", tmp_path / "run"]
+    for asked in (["--validation", 50], ["--validation=50"]):
+        assert "90 images less 50 for" in refused(*command, *asked)
 
 
 def test_a_single_class_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:

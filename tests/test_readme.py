@@ -91,7 +91,8 @@ def test_its_commands_run(
     served = []
     monkeypatch.setattr(explore, "serve", lambda explored, *_, **__: served.append(explored.name))
     saved_digits(Path("own.npz"), 100, 40)
-    plt.imsave("digit.png", np.asarray(digits(1, "test")["image"][0, ..., 0]), cmap="gray")
+    for picture in ("digit.png", "picture.png"):
+        plt.imsave(picture, np.asarray(digits(1, "test")["image"][0, ..., 0]), cmap="gray")
     done = commands()
     assert len(done) >= 12
     with compiled_once(tmp_path / "compiled"):

@@ -44,7 +44,7 @@ def train(arguments: Sequence[str]) -> None:
         name=options.dataset if named else str(Path(options.dataset).resolve()),
         model=options.model,
         model_config=_model_config(model, options),
-        training=options.training,
+        training=options.training if named else _validated(options.training, dataset, arguments),
     )
     workdir = options.workdir or Path("runs") / f"{options.model}-{Path(options.dataset).stem}"
 
@@ -118,6 +118,16 @@ def _print_seeds(summary: dict[str, Any], workdir: Path) -> None:
         f"mean test error {summary['test_error']:.2%} (95 % t interval over seeds {low:.2%} to "
         f"{high:.2%})\nsummary in {workdir / 'summary.json'}"
     )
+
+
+def _validated(
+    training: loop.Config, dataset: data.Dataset, arguments: Sequence[str]
+) -> loop.Config:
+    """Of the user's own images at most a tenth validates, where no number was asked for."""
+    if any(re.match(r"--validation(=|$)", word) for word in arguments):
+        return training
+    tenth = max(1, len(dataset.load("train")["label"]) // 10)
+    return dataclasses.replace(training, validation=min(training.validation, tenth))
 
 
 def _join(options: Any) -> None:

@@ -78,7 +78,8 @@ def find(name: str | Path) -> Dataset:
     if not checks.exists(name):
         raise ValueError(
             f"unknown dataset {str(name)!r}, expected one of: {', '.join(DATASETS)}, or the path "
-            "of an .npz file or of a folder with one folder of images per class"
+            "of an .npz file or of a folder with one folder of images per class (nothing of that "
+            "name is there)"
         )
     return files.dataset(Path(name))
 

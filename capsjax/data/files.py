@@ -149,7 +149,10 @@ def _read_npz(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...] | None]:
             with archive:
                 content = {key: archive[key] for key in archive.files}
     except (*_DAMAGED, ValueError, KeyError, MemoryError, OverflowError) as error:
-        raise ValueError(f"{path} is not a readable .npz file ({error})") from error
+        # NumPy's own words advise to load pickles.
+        pickled = "pickle" in str(error)
+        reason = "it is no archive of arrays, or of Python's objects" if pickled else error
+        raise ValueError(f"{path} is not a readable .npz file ({reason})") from error
     parts = {"train": check_arrays(content, where=str(path))}
     if "test_image" in content or "test_label" in content:
         test = {

@@ -28,7 +28,7 @@ STYLE = """
 .caps-most .caps-bar {background: #0072B2}
 .caps-most th, .caps-most td {font-weight: bold}
 .caps-row {display: flex; flex-wrap: wrap; gap: 12px}
-.caps-row > * {flex: 1 1 140px; max-width: 280px; margin: 0}
+.caps-row > * {flex: 1 1 110px; max-width: 280px; margin: 0}
 .caps-row > section {flex-basis: 280px; max-width: 420px}
 .caps-flow {width: 100%; max-width: 640px; height: auto}
 .caps-flow text {font-size: 15px; fill: var(--body-text-color)}

@@ -28,6 +28,7 @@ class Config:
         seed: of the initial parameters, the order of images and their shifts.
         validation: this many images at the end of the training set choose the checkpoint; data sets
             with views of few things (smallnorb, toy_norb) set one of each category aside instead.
+            The command takes at most a tenth of a user's own images where no number is asked for.
         limit: train on the first so many images only; None takes all but the validation images.
         shift: largest random shift of a training image in pixels, in each direction; pictures that
             are made anew are not shifted on top of that.

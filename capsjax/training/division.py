@@ -41,7 +41,7 @@ def divide(
     if config.limit is not None and config.limit > count:
         raise ValueError(
             f"limit is {config.limit}, but {len(data['label'])} images less {config.validation} "
-            f"for validation leave {count}: lower limit or validation"
+            f"for validation leave {count}: lower limit or validation (--limit, --validation)"
         )
     used = count if config.limit is None else config.limit
     if config.limit is not None and used < config.batch_size:
@@ -53,7 +53,7 @@ def divide(
         raise ValueError(
             f"{len(data['label'])} images less {config.validation} for validation leave "
             f"{max(count, 0)}, fewer than one batch of {config.batch_size}: lower validation or "
-            "batch_size"
+            "batch_size (--validation, --batch-size)"
         )
     return (
         {key: value[:used] for key, value in data.items()},

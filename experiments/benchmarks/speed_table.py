@@ -66,10 +66,14 @@ def short_table(report: dict[str, Any]) -> str:
     for row in rows:
         if row["batch_size"] not in (_ONE, most[row["network"]]):
             continue
-        rates = [f"{row['rates'][f'ours {kind}']['median']:,.0f}" for kind in KINDS]
-        name, batch, *cells = f"`{row['network']}`", str(row["batch_size"]), *rates
-        cells += [_pair(row, peer) or "none" for peer in _PEERS]
-        lines.append(f"| {' | '.join([name, batch, *cells])} | {row['peak_bytes'] / 1e6:,.0f} MB |")
+        cells = [
+            f"`{row['network']}`",
+            str(row["batch_size"]),
+            *(f"{row['rates'][f'ours {kind}']['median']:,.0f}" for kind in KINDS),
+            *(_pair(row, peer) or "none" for peer in _PEERS),
+            f"{row['peak_bytes'] / 1e6:,.0f} MB",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
