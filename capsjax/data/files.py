@@ -149,9 +149,9 @@ def _read_npz(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...] | None]:
             with archive:
                 content = {key: archive[key] for key in archive.files}
     except (*_DAMAGED, ValueError, KeyError, MemoryError, OverflowError) as error:
-        # NumPy's own words advise to load pickles.
-        pickled = "pickle" in str(error)
-        reason = "it is no archive of arrays, or of Python's objects" if pickled else error
+        # NumPy's own words advise to load ``pickle`` files.
+        own = "it is no archive of arrays, or of Python's objects"
+        reason = own if "allow_pickle" in str(error) else error
         raise ValueError(f"{path} is not a readable .npz file ({reason})") from error
     parts = {"train": check_arrays(content, where=str(path))}
     if "test_image" in content or "test_label" in content:
@@ -196,8 +196,9 @@ def _read_classes(root: Path, names: list[str]) -> Arrays:
     for (file, _), image in zip(files, images, strict=True):
         if image.shape[:2] != images[0].shape[:2]:
             raise ValueError(
-                f"{file} is {image.shape[1]} wide and {image.shape[0]} high, {files[0][0]} is "
-                f"{images[0].shape[1]} and {images[0].shape[0]}: bring all images to one size first"
+                f"expected images of one size, got {file}, {image.shape[1]} wide and "
+                f"{image.shape[0]} high, beside {files[0][0]}, {images[0].shape[1]} wide and "
+                f"{images[0].shape[0]} high: bring all to one size first"
             )
     # A set of mixed grey and colour images becomes a colour one.
     stacked = np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])

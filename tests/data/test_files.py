@@ -296,7 +296,7 @@ def test_other_files_and_hidden_folders_are_passed_over(tmp_path: Path) -> None:
 def test_images_of_different_sizes_are_refused_with_both_named(tmp_path: Path) -> None:
     write_folders(tmp_path, PIXELS, LABELS)
     Image.fromarray(PIXELS[0, 1:]).save(tmp_path / "d" / "other.png")
-    with pytest.raises(ValueError, match=r"other\.png is 5 wide and 5 high.*5 and 6"):
+    with pytest.raises(ValueError, match=r"other\.png, 5 wide and 5 high.*5 wide and 6 high"):
         data.find(tmp_path)
 
 
