@@ -19,12 +19,12 @@ from flax import nnx
 from capsjax.models import capsnet
 
 # A compiler that takes half the time and makes slower code: nearly all of the suite's time is the
-# compiler's. Set before anything is computed, for commands that tests start too, and only where the
-# flags are known: a compiler that does not know one ends the process.
+# compiler's. Set before anything is computed, for commands that tests start too. The second only
+# where it is known: a compiler that does not know a flag ends the process.
+_FLAGS = ["--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jax").startswith("0.10."):
-    os.environ.setdefault(
-        "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    )
+    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples in every run; a compiled function's first call may take seconds.

@@ -1157,7 +1157,9 @@ def test_images_that_cannot_be_predicted_are_refused(
     broken.write_bytes(pictures[0].read_bytes()[:100])
     Image.fromarray(np.zeros((30, 32), np.uint8)).save(large)
     text.write_text("no image")
-    assert "missing.png" in refused("predict", trained, tmp_path / "missing.png")
+    said = refused("predict", trained, tmp_path / "missing.png")
+    assert f"{tmp_path / 'missing.png'}': No such file or directory" in said
+    assert "Errno" not in said
     assert "broken.png" in refused("predict", trained, pictures[0], broken)
     assert "notes.txt" in refused("predict", trained, text)
     said = refused("predict", trained, large)
@@ -1176,7 +1178,7 @@ def test_images_that_cannot_be_predicted_are_refused(
         (FloatingPointError("the loss is nan at step 7"), 1, "capsjax: the loss is nan at step 7"),
         (KeyboardInterrupt(), 130, "capsjax: stopped; the same command goes on"),
         (SystemExit(143), 143, "capsjax: stopped; the same command goes on"),
-        (OSError(28, "No space left on device"), 2, "capsjax: [Errno 28] No space left"),
+        (OSError(28, "No space left on device"), 2, "capsjax: No space left on device"),
     ],
 )
 def test_training_that_ends_early_says_why(

@@ -1,4 +1,9 @@
-"""Whether a value is what an annotation says, and the annotation in words."""
+"""Whether a value is what an annotation says, and the annotation in words.
+
+Beartype and typeguard were tried for this. They refuse NumPy's numbers for ``float`` and NumPy's
+arrays for JAX's, take True for a whole number, and do not tell a wrong kind (TypeError) from a
+wrong shape, dtype or range (ValueError).
+"""
 
 import collections.abc
 import dataclasses

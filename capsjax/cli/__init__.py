@@ -67,7 +67,7 @@ def dispatch(arguments: Sequence[str]) -> int:
             )
         commands[name](rest)
     except (ValueError, OSError) as error:
-        print(f"capsjax: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"capsjax: {_reason(error)}", file=sys.stderr)
         return 2
     except FloatingPointError as error:
         print(f"capsjax: {error}", file=sys.stderr)
@@ -80,6 +80,14 @@ def dispatch(arguments: Sequence[str]) -> int:
     except SystemExit as stop:
         return _stopped(143, name) if stop.code == 143 else int(stop.code or 0)
     return 0
+
+
+def _reason(error: ValueError | OSError) -> str:
+    """In one line; a file's without its error's number."""
+    if isinstance(error, OSError) and error.strerror:
+        name = "" if error.filename is None else f"{str(error.filename)!r}: "
+        return f"{name}{error.strerror}"
+    return " ".join(str(error).split())
 
 
 def _stopped(status: int, name: str) -> int:

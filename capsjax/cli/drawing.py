@@ -73,7 +73,7 @@ def figures_command(arguments: Sequence[str]) -> None:
         print_json({"pictures": written, "without": without})
         return
     for name, reason in without.items():
-        print(f"no {name.replace('_', ' ')}: {reason}")
+        print(f"not drawn: {name}, {reason}")
 
 
 def _name_beside(options: Figures) -> str:

@@ -6,6 +6,7 @@ read as they are. Where no test images are given, a tenth of all images is set a
 always the same tenth.
 """
 
+import logging
 import warnings
 import zipfile
 import zlib
@@ -17,6 +18,8 @@ from PIL import Image
 from capsjax import checks
 from capsjax.data.affnist import read_affnist
 from capsjax.data.dataset import Arrays, Dataset, check_arrays
+
+_logger = logging.getLogger("capsjax")
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 _GREY = {"1", "L", "LA", "I", "I;16"}
@@ -107,10 +110,18 @@ def _of_parts(parts: dict[str, Arrays], names: tuple[str, ...] | None, where: st
     else:
         parts = _hold_out(parts["train"], where)
     height, width, channels = parts["all"]["image"].shape[1:]
+    names = names or tuple(map(str, range(int(parts["all"]["label"].max()) + 1)))
+    if without := sorted(set(range(len(names))) - set(parts["all"]["label"].tolist())):
+        _logger.warning(
+            "%s has labels up to %d and no image of class %s: labels count the classes from 0",
+            where,
+            len(names) - 1,
+            ", ".join(names[number] for number in without),
+        )
     return Dataset(
         name=where,
         image_shape=(height, width, channels),
-        class_names=names or tuple(map(str, range(int(parts["all"]["label"].max()) + 1))),
+        class_names=names,
         sizes={split: len(part["label"]) for split, part in parts.items()},
         source="the user's own",
         licence="the user's own",

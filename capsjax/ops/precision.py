@@ -24,4 +24,8 @@ def working_dtype(dtype: Any) -> Any:
         >>> print(working_dtype("bfloat16"), working_dtype("float64"))
         float32 float64
     """
-    return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
+    try:
+        narrow = jnp.finfo(dtype).bits < 32
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"dtype is {dtype!r}, expected a floating one, as float32") from error
+    return jnp.dtype(jnp.float32 if narrow else dtype)

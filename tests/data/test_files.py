@@ -61,6 +61,17 @@ def test_labels_of_any_integer_dtype_become_int32(tmp_path: Path, dtype: str) ->
 
 
 @pytest.mark.core
+def test_labels_that_begin_with_1_are_taken_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_npz(tmp_path / "a.npz", image=PIXELS, label=LABELS + 1)
+    assert data.find(path).class_names == ("0", "1", "2", "3", "4")
+    assert f"{path} has labels up to 4 and no image of class 0: labels count" in caplog.text
+    caplog.clear()
+    data.find(write_npz(tmp_path / "b.npz", image=PIXELS, label=LABELS))
+    assert caplog.text == ""
+
+
 def test_npz_with_a_test_part_keeps_both_parts_whole(tmp_path: Path) -> None:
     path = write_npz(
         tmp_path / "own.npz",

@@ -21,8 +21,8 @@ from tests.numerics.case import CONSTANT, Arrays, inputs, weights
 CASES = {**routings.CASES, **functions.CASES}
 DTYPES = ("float64", "float32", "bfloat16")
 
-# Of the numerical slopes, beside the size of what is moved: with the first, rounding and what is left
-# out of the series both come to about 1e-12.
+# Of the numerical slopes, beside the size of what is moved: with the first, rounding and what is
+# left out of the series both come to about 1e-12.
 _STEPS = 3e-4, 3e-5
 
 

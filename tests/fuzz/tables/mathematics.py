@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from capsjax.analysis import attacks
-from capsjax.ops import convolution, pooling, votes, windows
+from capsjax.ops import convolution, pooling, precision, votes, windows
 from capsjax.ops.squash import safe_norm, squash, squash_exponential
 from capsjax.training import losses, metrics
 from tests.fuzz.judge import Row
@@ -41,6 +41,7 @@ ROWS = [
     Row("squash", squash, {"x": normal(3, 4), "axis": -1}),
     Row("squash_exponential", squash_exponential, {"x": normal(3, 4), "axis": -1}),
     Row("safe_norm", safe_norm, {"x": normal(3, 4), "axis": 0, "keepdims": True}),
+    Row("working_dtype", precision.working_dtype, {"dtype": "bfloat16"}, False),
     Row("dense_votes", votes.dense_votes, {"poses": _POSES, "weights": _MATRICES, "rows": 1},
         makes=OVERFLOW),
     Row("shared_votes", votes.shared_votes,
