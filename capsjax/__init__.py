@@ -16,6 +16,8 @@ __all__ = ["Capsules", "Output", "Routed", "Trace", "__version__", "load", "load
 def __getattr__(name: str) -> Any:
     # JAX loads for seconds. Loaded here it would come before the command line's own first line, and
     # an interrupt in it would be a traceback.
+    if name == "types":
+        return importlib.import_module("capsjax.types")
     if name in __all__:
         return getattr(importlib.import_module("capsjax.types"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

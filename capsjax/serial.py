@@ -5,6 +5,8 @@ import json
 import typing
 from typing import Any
 
+import numpy as np
+
 from capsjax import routing
 
 
@@ -17,7 +19,7 @@ def to_json(config: Any) -> dict[str, Any]:
             name = {"algorithm": routing.name_of(value)} if field.name == "routing" else {}
             values[field.name] = {**name, **to_json(value)}
         else:
-            values[field.name] = json.loads(json.dumps(value))
+            values[field.name] = json.loads(json.dumps(value, default=np.generic.item))
     return values
 
 

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from capsjax import checks
 from capsjax.ops.precision import working_dtype
@@ -96,7 +96,7 @@ def bim(
     *,
     epsilon: Number,
     step: Number,
-    num_steps: int | Int[Array, ""],
+    num_steps: int | Integer[Array, ""],
 ) -> Float[Array, "..."]:
     """Basic iterative method: steps of the gradient's sign, held within epsilon of the image.
 
@@ -134,7 +134,7 @@ def pgd(
     *,
     epsilon: Number,
     step: Number,
-    num_steps: int | Int[Array, ""],
+    num_steps: int | Integer[Array, ""],
     norm: Norm = "linf",
 ) -> Float[Array, "..."]:
     """Projected gradient ascent from a random start within the ball.
@@ -178,7 +178,7 @@ def pgd(
 
 
 @checks.arguments
-def untargeted(scores: Callable[[Array], Array], label: int | Int[Array, ""]) -> Loss:
+def untargeted(scores: Callable[[Array], Array], label: int | Integer[Array, ""]) -> Loss:
     r"""The loss whose rise takes an image away from its class: cross-entropy of a softmax.
 
     .. math:: L(x) = -\ln \frac{e^{z_y}}{\sum_k e^{z_k}}, \quad z = \mathrm{scores}(x)
@@ -209,7 +209,7 @@ def untargeted(scores: Callable[[Array], Array], label: int | Int[Array, ""]) ->
 
 
 @checks.arguments
-def targeted(scores: Callable[[Array], Array], target: int | Int[Array, ""]) -> Loss:
+def targeted(scores: Callable[[Array], Array], target: int | Integer[Array, ""]) -> Loss:
     """The loss whose rise takes an image towards a class: the negative of ``untargeted``'s.
 
     Args:
@@ -236,7 +236,7 @@ def targeted(scores: Callable[[Array], Array], target: int | Int[Array, ""]) -> 
 
 
 @checks.arguments
-def margin(scores: Callable[[Array], Array], label: int | Int[Array, ""]) -> Loss:
+def margin(scores: Callable[[Array], Array], label: int | Integer[Array, ""]) -> Loss:
     r"""The loss whose rise takes an image away from its class: the best other score less its own.
 
     .. math:: L(x) = \max_{k \ne y} z_k - z_y, \quad z = \mathrm{scores}(x)

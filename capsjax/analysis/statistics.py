@@ -10,7 +10,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 from scipy.special import bdtr, stdtrit
 
@@ -58,7 +58,7 @@ class Calibration(NamedTuple):
     """
 
     error: float
-    counts: Int[np.ndarray, " bins"]
+    counts: Integer[np.ndarray, " bins"]
     confidence: Float[np.ndarray, " bins"]
     accuracy: Float[np.ndarray, " bins"]
 

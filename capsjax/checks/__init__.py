@@ -13,6 +13,7 @@ import math
 import typing
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,7 +102,10 @@ def _checked(function: Any, *, together: bool, empty: bool, nan: bool) -> Any:
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs).arguments
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return function(*args, **kwargs)  # whose own error names it
         with for_all():
             for name, value in given.items():
                 with for_each():
@@ -133,14 +137,23 @@ def fields(config: Any) -> None:
         if isinstance(value, list):
             raise TypeError(f"{name} is {shown(value)}, expected a tuple")
         for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
+            if isinstance(number, Real) and not math.isfinite(number):
                 raise ValueError(f"{name} is {value}, expected finite numbers")
+            if is_array(number) and not isinstance(number, np.generic):
+                raise TypeError(f"{name} is {shown(value)}, expected plain numbers")
 
 
 def _refuse(name: str, value: Any, hint: Any) -> None:
     error = misfit(value, hint)
     if error is not None:
-        raise error(f"{name} is {shown(value)}, expected {words(hint)}")
+        wanted = words(hint)
+        pixels = is_array(value) and value.dtype == np.uint8 and wanted.startswith("float ")
+        advice = (
+            ": images are divided by 255 first, as data.augment.to_unit_interval does"
+            if pixels
+            else ""
+        )
+        raise error(f"{name} is {shown(value)}, expected {wanted}{advice}")
 
 
 def _refuse_key(name: str, value: Any) -> None:

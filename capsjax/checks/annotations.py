@@ -46,6 +46,8 @@ def shown(value: Any) -> str:
     """A value in a message: an array by dtype and shape, others by a repr that is not long."""
     if is_array(value):
         return f"{value.dtype} {tuple(value.shape)}"
+    if isinstance(value, int) and value.bit_length() > 64:  # Python refuses to write the longest
+        return "a whole number of more than 64 bits"
     return reprlib.repr(value)
 
 
@@ -56,7 +58,7 @@ def is_array(value: Any) -> bool:
 
 def is_nan(value: Any) -> bool:
     """Whether something is a number that is none."""
-    return isinstance(value, numbers.Real) and math.isnan(value)
+    return isinstance(value, numbers.Real) and value != value
 
 
 def misfit(value: Any, hint: Any) -> Refusal:
@@ -97,6 +99,8 @@ def _of_container(value: Any, origin: Any, options: tuple[Any, ...]) -> Refusal:
             return TypeError
         return _first(value.values(), [options[-1]] * len(value))
     if origin in _LISTS or origin is tuple:
+        if isinstance(value, np.ndarray) and value.ndim == 1:
+            value = value.tolist()
         if not isinstance(value, collections.abc.Sequence) or isinstance(value, (str, bytes)):
             return TypeError
         if origin in _LISTS or options[1:] == (...,):

@@ -43,9 +43,14 @@ def write(figure: Figure, path: Path, *, dpi: int) -> None:
         OSError: the file cannot be written; one that was there stays as it was.
         ValueError: matplotlib knows no such format.
     """
+    form = path.suffix.removeprefix(".") or "png"
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():  # a pipe is written to, of a folder the error says it
+        figure.savefig(path, dpi=dpi, format=form)
+        return
     partial = path.with_name(path.name + ".partial")
     try:
-        figure.savefig(partial, dpi=dpi, format=path.suffix.removeprefix(".") or "png")
+        figure.savefig(partial, dpi=dpi, format=form)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

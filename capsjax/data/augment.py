@@ -7,7 +7,7 @@ count downwards, so positions and displacements are (y, x) pairs.
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Integer, Shaped, UInt8
 
 from capsjax import checks
 
@@ -38,7 +38,7 @@ def shift(key: Array, image: Shaped[Array, "h w c"], *, limit: int) -> Array:
 
 @checks.arguments
 def place(
-    image: Shaped[Array, "h w c"], offset: Int[Array, "2"], *, limit: int, pad: int = 0
+    image: Shaped[Array, "h w c"], offset: Integer[Array, "2"], *, limit: int, pad: int = 0
 ) -> Array:
     """An image on a larger canvas, moved by whole pixels.
 

@@ -25,6 +25,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", 
 _GREY = {"1", "L", "LA", "I", "I;16"}
 _DAMAGED = (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError)
 _TEST_SHARE = 10
+_MOST_CLASSES, _FEW = 100_000, 5
 
 
 def dataset(path: Path) -> Dataset:
@@ -110,13 +111,21 @@ def _of_parts(parts: dict[str, Arrays], names: tuple[str, ...] | None, where: st
     else:
         parts = _hold_out(parts["train"], where)
     height, width, channels = parts["all"]["image"].shape[1:]
-    names = names or tuple(map(str, range(int(parts["all"]["label"].max()) + 1)))
-    if without := sorted(set(range(len(names))) - set(parts["all"]["label"].tolist())):
+    labels = parts["all"]["label"].tolist()
+    highest = max(labels)
+    if highest >= _MOST_CLASSES:
+        raise ValueError(
+            f"{where} has labels up to {highest}, expected less than {_MOST_CLASSES}: labels count "
+            "the classes from 0"
+        )
+    names = names or tuple(map(str, range(highest + 1)))
+    if without := [names[number] for number in sorted({*range(len(names))} - {*labels})]:
+        more = f" and {len(without) - _FEW} more" if len(without) > _FEW else ""
         _logger.warning(
             "%s has labels up to %d and no image of class %s: labels count the classes from 0",
             where,
-            len(names) - 1,
-            ", ".join(names[number] for number in without),
+            highest,
+            ", ".join(without[:_FEW]) + more,
         )
     return Dataset(
         name=where,

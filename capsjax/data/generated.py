@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from capsjax import checks
 from capsjax.data.dataset import Arrays
@@ -30,7 +30,9 @@ _BASE = {"image": (4, np.uint8), "label": (1, np.integer)}
 Example = Callable[[Array, Mapping[str, Array], Array, Array, Any], dict[str, Array]]
 
 
-def example_key(key: Array, index: Int[Array, ""] | int, variant: Int[Array, ""] | int) -> Array:
+def example_key(
+    key: Array, index: Integer[Array, ""] | int, variant: Integer[Array, ""] | int
+) -> Array:
     """The key of all draws for one example.
 
     Args:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from capsjax import checks
 from capsjax.data import augment
@@ -90,8 +90,8 @@ def prepare(base: Mapping[str, np.ndarray]) -> Arrays:
 def example(
     key: Array,
     base: Mapping[str, Array],
-    index: Int[Array, ""],
-    variant: Int[Array, ""],
+    index: Integer[Array, ""],
+    variant: Integer[Array, ""],
     config: Config = Config(),
 ) -> dict[str, Array]:
     """One picture of a base digit and a partner.

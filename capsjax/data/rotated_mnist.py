@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from capsjax import checks
 from capsjax.data import warp
@@ -42,8 +42,8 @@ class Config:
 def example(
     key: Array,
     base: Mapping[str, Array],
-    index: Int[Array, ""],
-    variant: Int[Array, ""],
+    index: Integer[Array, ""],
+    variant: Integer[Array, ""],
     config: Config = Config(),
 ) -> dict[str, Array]:
     """One rotated digit.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from capsjax import checks
 from capsjax.data import augment
@@ -45,8 +45,8 @@ class Config:
 def example(
     key: Array,
     base: Mapping[str, Array],
-    index: Int[Array, ""],
-    variant: Int[Array, ""],
+    index: Integer[Array, ""],
+    variant: Integer[Array, ""],
     config: Config = Config(),
 ) -> dict[str, Array]:
     """One digit, shifted by whole pixels.

@@ -7,6 +7,7 @@ address that a request gives in place of an uploaded file, and hold a body of an
 
 import json
 import re
+import stat
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -116,9 +117,11 @@ def _size(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         try:
-            total += path.lstat().st_size
+            status = path.lstat()
         except FileNotFoundError:  # deleted meanwhile
             continue
+        if not stat.S_ISDIR(status.st_mode):
+            total += status.st_size
     return total
 
 

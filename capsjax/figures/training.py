@@ -80,9 +80,9 @@ _NUMBERS = {
 
 def _entries(history: Sequence[dict[str, Any]], split: str) -> list[dict[str, Any]]:
     found = [entry for entry in history if entry.get("split") == split]
-    for entry in found:
-        for name in _NUMBERS[split]:
-            checked(f"{name} of history's {split}", entry.get(name, "nothing"))
+    for name in _NUMBERS[split] if found else ():
+        column = [entry.get(name, "nothing") for entry in found]
+        checked(f"{name} of history's {split}", column, len(found))
     return found
 
 

@@ -127,7 +127,7 @@ def _geometry(
     if min(shape) < 1 or kernel_size > 2 * max(shape) + 1:
         raise ValueError(
             f"kernel_size is {kernel_size} on a grid of {shape[0]}x{shape[1]}, expected a grid "
-            "that is not empty, and at most twice its larger side"
+            "that is not empty, and a kernel_size of at most twice its larger side and one"
         )
     if padding == "VALID" and min(shape) < kernel_size:
         raise ValueError(

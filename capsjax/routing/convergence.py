@@ -79,8 +79,8 @@ class Loop:
             raise ValueError(f"tolerance is {self.tolerance}, expected a positive number or None")
         for name, low in (("max_iterations", 2), ("unroll", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < low:
-                raise ValueError(f"{name} is {value!r}, expected a whole number from {low} on")
+            if value < low:
+                raise ValueError(f"{name} is {value}, expected at least {low}")
         if self.tolerance is not None and self.gradient == "unrolled":
             raise ValueError(
                 "gradient='unrolled' with a tolerance: no reverse mode runs through a while loop; "
@@ -377,6 +377,7 @@ def extrapolate(config: Any, num_iterations: int) -> Any:
     """
     if isinstance(config, type) or not hasattr(config, "num_iterations"):
         raise ValueError(
-            f"{type(config).__module__} is not iterative, expected a config with num_iterations"
+            f"config is {checks.shown(config)}, expected one of an iterative routing, with "
+            "num_iterations"
         )
     return dataclasses.replace(config, num_iterations=num_iterations)

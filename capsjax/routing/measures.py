@@ -10,6 +10,7 @@ from jax import Array
 from jaxtyping import Float
 
 from capsjax import checks
+from capsjax.ops.precision import working_dtype
 from capsjax.ops.squash import safe_norm
 
 
@@ -184,7 +185,7 @@ def dead_share(
     """
     mean = activations.mean(0)
     # A comparison would take a NaN for alive.
-    dead = (mean < threshold).astype(mean.dtype)
+    dead = (mean < threshold).astype(working_dtype(mean.dtype))
     return jnp.where(jnp.isnan(mean), jnp.nan, dead).mean(-1)
 
 

@@ -47,7 +47,7 @@ class Config:
 
     def __post_init__(self) -> None:
         checks.fields(self)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+        if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed!r}, expected a whole number, 0 to {2**32 - 1}")
 
 

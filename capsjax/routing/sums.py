@@ -1,6 +1,6 @@
 """What several routings share: checking votes, summing them, squashing the sum."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 from jax import Array
@@ -86,7 +86,7 @@ def need(
         TypeError: they are no dictionary.
         ValueError: one of the names is missing, or has another shape or is not float.
     """
-    if params is not None and not isinstance(params, dict):
+    if params is not None and not isinstance(params, Mapping):
         raise TypeError(f"params is {checks.shown(params)}, expected a dictionary from init")
     missing = [name for name in (*names, *shapes) if name not in (params or {})]
     if missing:

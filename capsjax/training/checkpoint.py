@@ -100,8 +100,8 @@ class Checkpoints:
             reason = full if full in str(failed) else " ".join(str(failed).split())[:200]
             raise OSError(
                 f"the checkpoint of step {step} could not be written in {self.directory} "
-                f"({reason}): free some space; earlier ones are untouched, training goes on from "
-                "the last"
+                f"({reason}): free it, or some space; earlier ones are untouched, and the same "
+                "training goes on from the last"
             ) from failed
 
     def restore(self, step: int, like: Any) -> Any:
@@ -156,7 +156,10 @@ class Checkpoints:
     def _damage(self, step: int) -> str | None:
         """What is wrong with a checkpoint's files; each is read once."""
         if step not in self._checked:
-            self._checked[step] = seal.damage(self.directory / str(step))
+            found = seal.damage(self.directory / str(step))
+            # A training that goes on meanwhile removes older ones.
+            gone = found is not None and not (self.directory / str(step)).exists()
+            self._checked[step] = None if gone else found
         return self._checked[step]
 
     def _refuse_damage(self, steps: list[int]) -> None:

@@ -8,7 +8,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from capsjax.training import hosts
@@ -63,7 +63,8 @@ def _locked(folder: Path) -> Iterator[None]:
     finally:
         locked.discard(place)
         if file is not None:
-            (folder / NAME).unlink(missing_ok=True)  # while it is ours
+            with suppress(OSError):  # what ended the training counts, not a name that stays behind
+                (place / NAME).unlink()  # while it is ours
             os.close(file)
 
 

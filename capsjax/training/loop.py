@@ -119,8 +119,9 @@ def fit(
     Raises:
         ValueError: malformed data, labels the network has no class for, fewer images than one
             batch, event files without tensorboardX or a work directory, more devices than there are
-            or than share a batch evenly, or a work directory with checkpoints of another config,
-            network or data.
+            or than share a batch evenly, or a work directory in which another process trains, that
+            cannot be written, or that has checkpoints of another config, network or data, or
+            none that is whole (newer damaged ones are renamed, with a warning).
         hosts.Lost: another host is gone; the checkpoints are kept.
         FloatingPointError: the loss became NaN or infinite; the step is named, and the last good
             checkpoint is kept.

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from capsjax import checks
 
@@ -13,7 +13,7 @@ _MOST_CLASSES = 10_000
 
 @checks.arguments(together=False)
 def accuracy(
-    activations: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
+    activations: Float[Array, "*batch classes"], labels: Integer[Array, "*batch"]
 ) -> Float[Array, ""]:
     """Share of examples whose most active class is the label.
 
@@ -43,7 +43,7 @@ def accuracy(
 
 @checks.arguments(together=False)
 def exact_match(
-    activations: Float[Array, "*batch classes"], labels: Int[Array, "*batch k"]
+    activations: Float[Array, "*batch classes"], labels: Integer[Array, "*batch k"]
 ) -> Float[Array, ""]:
     """Share of examples whose k most active classes are their k labels, in any order.
 
@@ -77,8 +77,8 @@ def exact_match(
 
 @checks.arguments(together=False, empty=True)
 def confusion_matrix(
-    predictions: Int[Array, " examples"], labels: Int[Array, " examples"], num_classes: int
-) -> Int[Array, "classes classes"]:
+    predictions: Integer[Array, " examples"], labels: Integer[Array, " examples"], num_classes: int
+) -> Integer[Array, "classes classes"]:
     """How often each true class (row) was taken for each class (column).
 
     Args:
@@ -108,9 +108,10 @@ def confusion_matrix(
                     f"{name} are from {low} to {high}, expected 0 to {num_classes - 1}"
                 )
     counts = jnp.zeros((num_classes, num_classes), jnp.int32)
+    rows, columns = jnp.asarray(labels, jnp.int32), jnp.asarray(predictions, jnp.int32)
     # Negative ones would count from the end.
-    rows = jnp.where(labels < 0, num_classes, labels)
-    columns = jnp.where(predictions < 0, num_classes, predictions)
+    rows = jnp.where(rows < 0, num_classes, rows)
+    columns = jnp.where(columns < 0, num_classes, columns)
     return counts.at[rows, columns].add(1, mode="drop")
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from capsjax.training.json_file import write_json
 
 NAME = "sha256.json"
+# Itself, and what a kill leaves of writing it.
+_OWN = {NAME, "sha256.partial"}
 
 
 def seal(folder: Path) -> None:
@@ -18,8 +20,10 @@ def seal(folder: Path) -> None:
     Raises:
         OSError: it cannot be read or written.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    checksums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    files = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    }
+    checksums = {name: _sha256(files[name]) for name in sorted(files.keys() - _OWN)}
     write_json(folder / NAME, checksums)
 
 
@@ -53,8 +57,11 @@ def damage(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if _sha256(path) != checksum:
-            return f"{name} has changed"
+        try:
+            if _sha256(path) != checksum:
+                return f"{name} has changed"
+        except FileNotFoundError:
+            return f"{name} is missing"
     return None
 
 

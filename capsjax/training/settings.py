@@ -17,6 +17,7 @@ from capsjax.training.json_file import write_json
 
 _FILE = "config.json"
 _CHECKSUM = "sha256"
+_MEND = f"bring it back from a copy, or look at it, mend it and remove its {_CHECKSUM}"
 
 
 @dataclass(frozen=True)
@@ -118,19 +119,16 @@ def read_settings(workdir: Path) -> Settings:
         )
     try:
         values = parse(path.read_bytes())
-        stated = values.pop(_CHECKSUM, None)
-        if stated is not None and stated != _checksum(values):
-            raise ValueError(
-                f"{path} is damaged: it is not what was written there. Bring it back from a copy, "
-                f"or look at it, mend it and remove its {_CHECKSUM}"
-            )
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, it is no JSON ({error}): {_MEND}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged, it holds no object: {_MEND}")
+    stated = values.pop(_CHECKSUM, None)
+    if stated is not None and stated != _checksum(values):
+        raise ValueError(f"{path} is damaged, it is not what was written there: {_MEND}")
+    try:
         return settings_of(values)
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is not a config of this version of capsjax ({error!r}); use the version that "
             "made it, or train anew in another --workdir"

@@ -72,6 +72,7 @@ def test_labels_that_begin_with_1_are_taken_with_a_warning(
     assert caplog.text == ""
 
 
+@pytest.mark.core
 def test_npz_with_a_test_part_keeps_both_parts_whole(tmp_path: Path) -> None:
     path = write_npz(
         tmp_path / "own.npz",

@@ -1,12 +1,13 @@
 """Files cut short and with flipped bits: found, named, never silently another result."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 
-from capsjax.training import loop, metric_log
+from capsjax.training import loop, metric_log, seal
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.settings import read_settings
 from tests.faults import damage
@@ -92,11 +93,30 @@ def test_an_older_damaged_checkpoint_and_all_of_them_are_refused(
 
 
 def test_a_checkpoint_without_checksums_is_one_of_an_older_version(place: Path) -> None:
-    for seal in place.rglob("sha256.json"):
-        seal.unlink()
+    for checksums in place.rglob("sha256.json"):
+        checksums.unlink()
     opened = Checkpoints(place, mend=True)
     assert (opened.latest, opened.best) == (3, 1)
     opened.close()
+
+
+def test_a_checkpoint_that_a_training_removes_while_it_is_looked_at_is_not_damaged(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, look = Checkpoints(place), seal.damage
+
+    def slowly(folder: Path) -> str | None:
+        if folder.name == "2":
+            shutil.rmtree(folder / "metrics")
+            found = look(folder)
+            assert found is not None
+            shutil.rmtree(folder)
+            return found
+        return look(folder)
+
+    monkeypatch.setattr(seal, "damage", slowly)
+    assert reader.best == 1
+    reader.close()
 
 
 def fit(workdir: Path, epochs: int) -> loop.Result:
@@ -113,6 +133,7 @@ def test_a_checkpoint_that_a_kill_left_without_checksums_gets_them_when_the_run_
     place = tmp_path / "run" / "checkpoints" / "10"
     kept = (place / "sha256.json").read_bytes()
     (place / "sha256.json").unlink()
+    (place / "sha256.partial").write_text("{")  # nor does what the kill left of them matter
     opened = Checkpoints(place.parent)  # who looks at a run writes nothing into it
     assert opened.latest == 10
     assert opened.best is not None
@@ -140,7 +161,7 @@ def test_a_changed_config_is_named_and_one_changed_on_purpose_says_how(tmp_path:
     damage.of_config(tmp_path, cuts=0, flips=0, seed=0)
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(ValueError, match=rf"{path} is damaged.*remove its sha256"):
+    with pytest.raises(ValueError, match=rf"^{path} is damaged.*remove its sha256$"):
         read_settings(tmp_path)
     values = json.loads(path.read_text())
     del values["sha256"]

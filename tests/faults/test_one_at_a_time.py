@@ -76,6 +76,21 @@ def test_a_second_thread_is_refused_and_a_call_within_is_not(tmp_path: Path) -> 
     assert os.listdir(workdir / "..") == ["run"]
 
 
+def test_a_directory_that_is_lost_meanwhile_hides_no_other_error(tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+
+    def lose() -> None:
+        with lock.alone_in(workdir):
+            workdir.rename(tmp_path / "lost")
+            workdir.write_text("no folder any more")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lose()
+    with lock.alone_in(tmp_path / "lost"):  # the lock is nobody's
+        pass
+
+
 @pytest.mark.parametrize("taken", [True, False])
 def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool

@@ -5,6 +5,7 @@ import math
 import os
 import struct
 import tarfile
+import types
 import zlib
 
 import jax
@@ -18,10 +19,11 @@ from capsjax import checks, data, models, serial
 from capsjax.analysis import attacks, probes
 from capsjax.data import readers
 from capsjax.data.files import read_image
+from capsjax.figures import confusion
 from capsjax.models import capsnet
 from capsjax.ops.squash import safe_norm, squash
 from capsjax.ops.votes import add_coordinates
-from capsjax.routing import dynamic, em, measures, self_attention
+from capsjax.routing import dynamic, em, measures, self_attention, sums
 from capsjax.training import Config, losses, metric_log
 from capsjax.training.metrics import accuracy, confusion_matrix, exact_match
 from capsjax.training.settings import read_settings
@@ -175,3 +177,57 @@ def test_checks_know_traced_arrays_and_say_which_argument():
         jax.jit(scaled)(jnp.ones(3))
     with pytest.raises(TypeError, match="scaled: by is 'a', expected a number"):
         scaled(jnp.ones((3, 4)), by="a")
+
+
+def test_unsigned_labels_and_narrow_ones_are_labels():
+    activations = jnp.array([[0.1, 0.9], [0.8, 0.2]])
+    for kind in (np.uint8, np.int8, np.uint32):
+        assert accuracy(activations, np.array([1, 1], kind)) == 0.5
+        assert exact_match(activations, np.array([[1, 0], [0, 1]], kind)) == 1
+        counts = confusion_matrix(np.array([1, 0], kind), np.array([1, 1], kind), 200)
+        assert counts[:2, :2].tolist() == [[0, 0], [1, 1]]
+
+
+def test_a_missing_argument_names_the_function():
+    with pytest.raises(
+        TypeError, match=r"route\(\) missing 1 required positional argument: 'votes'"
+    ):
+        dynamic.route()
+
+
+@pytest.mark.parametrize("digits", [400, 5000])  # of more than 4300 Python writes none
+def test_whole_numbers_of_any_length_are_refused_in_words(digits):
+    number = 10**digits
+    with pytest.raises(ValueError, match="is a whole number of more than 64 bits, expected"):
+        attacks.fgsm(jnp.sum, jnp.ones(3), epsilon=number)
+    with pytest.raises(ValueError, match="is a whole number of more than 64 bits, expected"):
+        dynamic.Config(num_iterations=number)
+
+
+def test_numbers_of_numpy_in_a_config_are_written_as_plain_ones():
+    config = Config(epochs=np.int64(3), learning_rate=np.float32(0.5))
+    assert serial.to_json(config)["epochs"] == 3
+    assert serial.from_json(Config, serial.to_json(config)) == config
+    with pytest.raises(TypeError, match="plain numbers"):
+        Config(epochs=jnp.int32(3))
+    with pytest.raises(ValueError, match="finite"):
+        em.Config(final_inverse_temperature=np.float32("inf"))
+
+
+def test_mappings_and_arrays_of_names_are_taken():
+    params = {"logits": jnp.zeros((3, 2))}
+    assert sums.need(types.MappingProxyType(params), "logits")["logits"] is params["logits"]
+    confusion(np.eye(2, dtype=int), np.array(["cat", "dog"]))
+
+
+def test_images_of_bytes_are_told_how_to_become_floats():
+    with pytest.raises(ValueError, match=r"uint8 \(2, 2, 1\), expected .* divided by 255"):
+        attacks.fgsm(jnp.sum, np.zeros((2, 2, 1), np.uint8), epsilon=0.1)
+
+
+def test_more_classes_than_anyone_has_are_refused_before_they_are_named(caplog):
+    images = np.zeros((20, 8, 8), np.uint8)
+    with pytest.raises(ValueError, match="labels up to 2000000000, expected less than 100000"):
+        data.from_arrays(images, np.full(20, 2_000_000_000))
+    data.from_arrays(images, np.full(20, 9))
+    assert "no image of class 0, 1, 2, 3, 4 and 4 more" in caplog.text
