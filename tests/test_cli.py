@@ -21,11 +21,13 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from matplotlib.figure import Figure
 from PIL import Image
 
 import capsjax
 from capsjax import data, models
 from capsjax.cli import dispatch
+from capsjax.cli.pictures import write
 from capsjax.data import made, mnist
 from capsjax.models import MODELS, Model
 from capsjax.routing import dynamic, uniform
@@ -1166,6 +1168,18 @@ def test_images_that_cannot_be_predicted_are_refused(
     assert "32 wide and 30 high" in said
     assert "28" in said
     assert str(tmp_path) in refused("predict", trained, tmp_path)
+
+
+def test_a_picture_goes_through_a_link_and_into_no_pipe_s_place(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to(tmp_path / "picture.png")
+    write(Figure(), tmp_path / "link.png", dpi=10)
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "picture.png").read_bytes()[:4] == b"\x89PNG"
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path, tmp_path / "pipe.png"):
+        with pytest.raises(ValueError, match=f"{path} is a folder or a device, expected"):
+            write(Figure(), path, dpi=10)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 # How a run ends otherwise

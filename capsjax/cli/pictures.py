@@ -41,16 +41,14 @@ def write(figure: Figure, path: Path, *, dpi: int) -> None:
 
     Raises:
         OSError: the file cannot be written; one that was there stays as it was.
-        ValueError: matplotlib knows no such format.
+        ValueError: matplotlib knows no such format, or the path is a folder's or a device's.
     """
-    form = path.suffix.removeprefix(".") or "png"
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder or a device, expected the name of a file")
     path = path.resolve()  # a link stays one
-    if path.exists() and not path.is_file():  # a pipe is written to, of a folder the error says it
-        figure.savefig(path, dpi=dpi, format=form)
-        return
     partial = path.with_name(path.name + ".partial")
     try:
-        figure.savefig(partial, dpi=dpi, format=form)
+        figure.savefig(partial, dpi=dpi, format=path.suffix.removeprefix(".") or "png")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
