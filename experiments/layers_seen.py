@@ -1,5 +1,6 @@
 """What happens in each layer of a capsnet: gradients in training, capsules and couplings after."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ SPANS, FIRST_STEPS = 20, 10
 STILL = 0.01
 
 
-def parts(history: list[dict[str, Any]]) -> list[str]:
+def parts(history: Sequence[dict[str, Any]]) -> list[str]:
     """The parts of a network that have gradients, from the images on."""
     entry = next(entry for entry in history if entry["split"] == "train")
     named = [key.partition("/")[2] for key in entry if key.startswith("gradient_norm/")]
@@ -22,7 +23,7 @@ def parts(history: list[dict[str, Any]]) -> list[str]:
     return sorted(named, key=lambda part: (order.index(part.partition(".")[0]), part))
 
 
-def gradient_norms(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def gradient_norms(history: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Of each part: the mean over the first steps, and those over equal spans of training."""
     steps = [entry for entry in history if entry["split"] == "train"]
     found = {}

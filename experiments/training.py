@@ -4,6 +4,7 @@ import base64
 import sys
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Trained(NamedTuple):
     """
 
     run: run.Run
-    history: list[dict[str, Any]]
+    history: Sequence[dict[str, Any]]
     metrics: dict[str, Any]
 
 

@@ -7,7 +7,7 @@ the device goes through the same as one that streams them.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -54,7 +54,7 @@ class Result(NamedTuple):
 
     model: nnx.Module
     validation_error: float
-    history: list[dict[str, Any]]
+    history: Sequence[dict[str, Any]]
     state: State
     steps: int
     seconds: float

@@ -19,12 +19,15 @@ from capsjax.training.metric_log import MetricLog
 from tests.training.small import Level, flat_images
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
-_EPOCH = 50  # steps; 7 images of the 407 to train on are left over
+EPOCH = 400  # steps, about as many as MNIST has at 128 images a step
+_BATCH = 8  # images; 7 are left over in every epoch
 _SHARE = 4  # of all steps, one in so many warms up
 
 
-def measure(steps: int, workdir: Path) -> dict[str, Any]:
-    """Train so many steps, at least 400, in a work directory.
+def measure(steps: int, workdir: Path, *, epoch: int = EPOCH) -> dict[str, Any]:
+    """Train so many steps, at least 8 epochs, in a work directory.
+
+    Every epoch ends with a validation and a checkpoint.
 
     Returns:
         ``megabytes`` of the process after the warm-up and ``megabytes_at_end``, ``growth`` as a
@@ -41,21 +44,21 @@ def measure(steps: int, workdir: Path) -> dict[str, Any]:
         if split == "validation":
             gc.collect()
             sizes[step] = _megabytes()
-            if step >= 2 * _EPOCH:
+            if step >= 2 * epoch:
                 late.append(compiled[0])
 
     MetricLog.write = write_and_look  # type: ignore[method-assign]
     try:
         config = loop.Config(
-            epochs=steps // _EPOCH,
-            batch_size=8,
+            epochs=steps // epoch,
+            batch_size=_BATCH,
             validation=130,
             learning_rate=1e-4,
             schedule="recipe",
             checkpoint_every=1000,
             shift=1,
         )
-        images = flat_images([number % 256 for number in range(537)], label=0)
+        images = flat_images([number % 256 for number in range(130 + epoch * _BATCH + 7)], label=0)
         done = loop.fit(Level(), images, config, workdir=workdir).steps
     finally:
         MetricLog.write = write  # type: ignore[method-assign]
@@ -65,6 +68,7 @@ def measure(steps: int, workdir: Path) -> dict[str, Any]:
         "megabytes": round(warm, 1),
         "megabytes_at_end": round(sizes[done], 1),
         "growth": round(sizes[done] / warm - 1, 4),
+        "checkpoints": len(sizes),
         "compilations": late[-1],
         "compilations_after": late[-1] - late[0],
     }
@@ -79,8 +83,10 @@ def main() -> None:
     """Train and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--epoch", type=int, default=EPOCH, help="steps of one")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(parser.parse_args().steps, Path(folder) / "run")))
+        print(json.dumps(measure(options.steps, Path(folder) / "run", epoch=options.epoch)))
 
 
 if __name__ == "__main__":

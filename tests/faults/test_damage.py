@@ -170,7 +170,15 @@ def test_a_changed_config_is_named_and_one_changed_on_purpose_says_how(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "line", [b"5", b'{"split": "train"}', b'{"step": 1.5, "split": "train"}', b"\xff", b"[]"]
+    "line",
+    [
+        b"5",
+        b'{"step": 99999999999999999999, "split": "train"}',
+        b'{"split": "train"}',
+        b'{"step": 1.5, "split": "train"}',
+        b"\xff",
+        b"[]",
+    ],
 )
 def test_a_line_that_is_none_of_metrics_is_named(
     tmp_path: Path, line: bytes, caplog: pytest.LogCaptureFixture

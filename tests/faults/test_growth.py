@@ -8,10 +8,13 @@ import pytest
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-@pytest.mark.parametrize("steps", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_neither_memory_nor_compilations_grow(steps: int) -> None:
+@pytest.mark.parametrize(
+    ("steps", "epoch"), [(1_000, 50), pytest.param(10_000, 400, marks=pytest.mark.slow)]
+)
+def test_neither_memory_nor_compilations_grow(steps: int, epoch: int) -> None:
+    options = ["--steps", str(steps), "--epoch", str(epoch)]
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.faults.growth", "--steps", str(steps)],
+        [sys.executable, "-m", "tests.faults.growth", *options],
         capture_output=True,
         text=True,
         check=True,

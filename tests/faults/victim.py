@@ -207,7 +207,7 @@ def _watch(board: Board) -> None:
     def fit_and_say(*arguments: Any, **options: Any) -> Any:
         result = fit(*arguments, **options)
         found = {"state": bits_of(result.state), "model": bits_of(nnx.state(result.model))}
-        Path("ended.json").write_text(json.dumps({**found, "history": result.history}))
+        Path("ended.json").write_text(json.dumps({**found, "history": list(result.history)}))
         return result
 
     loop._Fit._resume = resume_and_say

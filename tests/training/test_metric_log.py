@@ -1,6 +1,7 @@
 """The metrics file: what is written, read, dropped and refused."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,23 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
 def test_a_missing_file_is_a_file_not_found_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         metric_log.read(tmp_path / "metrics.jsonl")
+
+
+def test_a_history_is_its_entries_in_little_memory() -> None:
+    entries = [
+        {"step": step, "split": "train", "loss": 1 / (step + 1), "accuracy": 0.5 * step}
+        for step in range(1, 2001)
+    ]
+    entries[5:5] = [{"step": 5, "split": "validation", "error": 0.25}]
+    history = metric_log.History(entries[:3])
+    for entry in entries[3:]:
+        history.append(entry)
+    assert history == entries
+    assert entries == history
+    assert history[5] == {"step": 5, "split": "validation", "error": 0.25}
+    assert history[-2:] == entries[-2:]
+    assert [*history] != entries[1:]
+    with pytest.raises(IndexError):
+        history[len(entries)]
+    arrays = [value for value in vars(history).values() if not isinstance(value, list)]
+    assert sum(map(sys.getsizeof, arrays)) / len(entries) < 80  # bytes; a list of these takes 500
