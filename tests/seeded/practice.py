@@ -24,7 +24,7 @@ BUGS = (
         "layers/router.py",
         "            return jax.vmap(route)(vote(children), children, initial)",
         "            nonlocal compete\n"
-        "            compete = compete or (lambda b: jax.nn.softmax(jax.lax.pmean(b, 'batch'), -2))\n"
+        "            compete = lambda b: jax.nn.softmax(jax.lax.pmean(b, 'batch'), -2)\n"
         "            return jax.vmap(route, axis_name='batch')(vote(children), children, initial)",
         ("models/test_capsnet.py::test_an_example_alone_is_the_same_as_inside_a_batch",),
     ),
