@@ -32,7 +32,7 @@ def campaign(cache: Path, *options: str) -> dict[str, Any]:
 
 def test_twenty_kills_lose_no_run_and_no_more_than_an_interval(compiled: Path) -> None:
     found = campaign(compiled, "--kills", "20", "--level")
-    assert found["ended"] == 20
+    assert found["ended"] == 20, found
     assert found["in_saves"] > 0, found
     assert found["compared"] > 0, found
     assert found["lost"] == 0, found
@@ -41,5 +41,5 @@ def test_twenty_kills_lose_no_run_and_no_more_than_an_interval(compiled: Path) -
 
 def test_two_sigints_anywhere_are_no_traceback_and_lose_no_run(compiled: Path) -> None:
     found = campaign(compiled, "--sigint", "--kills", "6", "--level")
-    assert found["ended"] == 6
+    assert found["ended"] == 6, found
     assert found["lost"] == 0, found

@@ -138,6 +138,15 @@ def test_dense_capsules_give_batched_results_with_a_trace_on_request(random, rng
     assert layer(below).trace is None
 
 
+def test_dense_capsules_remember_no_batch(random, rngs):
+    layer = dense(dynamic.Config(), rngs)
+    layer.votes.weights[...] = 5 * layer.votes.weights[...]
+    first, second = children(random), children(random)
+    before = layer(first)
+    assert np.any(layer(second).coefficients != before.coefficients)
+    chex.assert_trees_all_equal(layer(first), before)
+
+
 def test_dense_capsules_under_vmap_equal_a_loop(random, rngs):
     layer = dense(dynamic.Config(), rngs)
     groups = [children(random) for _ in range(2)]

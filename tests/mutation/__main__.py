@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from tests.copied import ROOT, copy_repository, environment
 from tests.mutation.pointless import pointless
+from tests.mutation.server import TIMED_OUT
 
 FILES = {
     "squash": ("ops/squash.py", "ops/test_squash.py"),
@@ -143,26 +145,46 @@ def mutate(name: str, folder: Path) -> None:
         cosmic_ray(copy, "cosmic-ray", "exec", config, session)
 
 
+def outcome_of(output: str | None) -> str:
+    """What came of a change, by what ``ask`` printed.
+
+    Raises:
+        ValueError: its tests did not run.
+    """
+    said = re.search(r"^exit status (\d+)$", output or "", re.MULTILINE)
+    if said is None:
+        raise ValueError(f"a change was not tested:\n{output}")
+    return {0: "survived", TIMED_OUT: "timed out"}.get(int(said.group(1)), "killed")
+
+
 def report(name: str, folder: Path) -> list[str]:
-    """Those that survived, then a line of the table."""
+    """Those that no test noticed, then a line of the table."""
     from cosmic_ray.work_db import WorkDB, use_db
     from cosmic_ray.work_item import WorkerOutcome
 
-    lines, survived, tried, session = [], 0, 0, session_of(name, folder)
+    lines, session = [], session_of(name, folder)
+    counts = dict.fromkeys(("killed", "timed out", "survived"), 0)
     with use_db(str(session), WorkDB.Mode.open) as db:
         left = len(list(db.pending_work_items))
         for _, result in db.completed_work_items:
             if result.worker_outcome == WorkerOutcome.SKIPPED:
                 continue
-            if "exit status" not in (result.output or ""):
-                raise RuntimeError(f"remove {session}, a change was not tested:\n{result.output}")
-            tried += 1
-            if not result.is_killed:
-                survived += 1
-                lines += [line for line in result.diff.splitlines() if line[:1] in ("@", "-", "+")]
-    share = f"{(tried - survived) / tried:.1%}" if tried else ""
-    row = f"| {name} | {tried} | {tried - survived} | {survived} | {share} | {left} |"
-    return [*lines, row]
+            try:
+                outcome = outcome_of(result.output)
+            except ValueError as error:
+                raise RuntimeError(f"remove {session}: {error}") from error
+            counts[outcome] += 1
+            if outcome != "killed":
+                changed = [line for line in result.diff.splitlines() if line[:1] in "@-+"]
+                lines += [f"{outcome}:", *changed]
+    return [*lines, row_of(name, counts, left)]
+
+
+def row_of(name: str, counts: dict[str, int], left: int) -> str:
+    """A line of the table; the share is of those that a test noticed."""
+    tried = sum(counts.values())
+    share = f"{counts['killed'] / tried:.1%}" if tried else ""
+    return f"| {' | '.join(map(str, (name, tried, *counts.values(), share, left)))} |"
 
 
 def main() -> None:
@@ -182,8 +204,8 @@ def main() -> None:
         *lines, row = report(name, folder)
         print("\n".join([*lines, f"{name}: {time.monotonic() - started:.0f} s in this run"]))
         rows.append(row)
-    print("| file | changes | killed | survived | share | untried |")
-    print("| --- | --- | --- | --- | --- | --- |", *rows, sep="\n")
+    print("| file | changes | killed | timed out | survived | share | untried |")
+    print("| --- | --- | --- | --- | --- | --- | --- |", *rows, sep="\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ That they are finite, for these votes and more, the conformance kit checks ("fin
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from capsjax import Capsules, ops, routing
 from capsjax.testing import HUGE
 from capsjax.training import losses
-from tests.numerics import closed_forms
+from tests.numerics import bounds, closed_forms, measure
 from tests.routing import quick
 
 PARENTS, DIM, CHILDREN = 3, 4, 5
@@ -125,6 +126,33 @@ def test_one_child_s_parents_are_its_votes(name, random):
     pairs = [OUTER[name](share * vote, each) for vote, each in zip(votes[..., 0], g, strict=True)]
     close(poses, [expected for expected, _ in pairs])
     close(gradient[..., 0], [share * outer for _, outer in pairs])
+
+
+# What one child's result does not depend on: its activation is divided by itself.
+WITHOUT_EFFECT = {"self_routing": ("activations",)}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", EVERY)
+def test_one_child_is_routed_as_by_the_reference(name, monkeypatch):
+    """Values, and gradients by slopes, within ten times the table, which is of nine children."""
+    size, without = "one child", WITHOUT_EFFECT.get(name, ())
+    case = measure.CASES[name]._replace(sizes={size: (PARENTS, DIM, 1, 2)})
+    monkeypatch.setitem(measure.CASES, name, case)
+    bound = bounds.read()["bounds"][name]["small"]
+    for dtype, seed in itertools.product(("float64", "float32"), range(2)):
+        with jax.enable_x64(dtype == "float64"), jax.debug_nans(True):
+            values, gradients = measure.found(name, size, seed, dtype)
+        expected = measure.exact(name, size, seed, dtype)
+        for none in without:
+            assert np.abs(gradients[none]).max() < 4 * np.finfo(dtype).eps
+        counted = {key: array for key, array in expected.gradients.items() if key not in without}
+        results = measure.Results(values, gradients)
+        value, gradient = measure.errors(results, expected._replace(gradients=counted))
+        if dtype == "float64":
+            gradient = measure.error_of_exact_gradients(name, size, seed, without=without)
+        assert value <= 10 * bound["value"][dtype]
+        assert gradient <= 10 * bound["gradient"][dtype]
 
 
 @pytest.mark.core

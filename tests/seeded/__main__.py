@@ -45,12 +45,12 @@ def chosen(names: list[str]) -> list[Bug]:
 
 def try_all(bugs: list[Bug], root: Path) -> int:
     """Print a line for each bug; returns how many were missed."""
-    print("| bug | caught by |\n| --- | --- |")
+    print("| pitfall | bug | caught by |\n| --- | --- | --- |")
     missed = 0
     for bug in bugs:
         test = caught_by(bug, root)
         missed += test is None
-        print(f"| {bug.name} | {test or 'MISSED'} |", flush=True)
+        print(f"| {bug.pitfall} | {bug.name} | {test or 'MISSED'} |", flush=True)
     return missed
 
 

@@ -12,14 +12,17 @@ class Bug:
 
     Attributes:
         name: what it is called by.
+        pitfall: what it stands for, of all that goes wrong in capsule networks.
         story: what goes wrong, and who has met it.
         file: where it is, below ``capsjax/``.
         right: the text that is there, once.
         wrong: what takes its place.
-        tests: files or tests that should catch it, below ``tests/``.
+        tests: files or tests that should catch it, below ``tests/``; with ``[...]`` one of a test's
+            cases.
     """
 
     name: str
+    pitfall: str
     story: str
     file: str
     right: str

@@ -1,4 +1,4 @@
-"""Thirty bugs that capsule networks have had, or were about to have, in this library's own code.
+"""Thirty bugs that capsule networks have had, put into this library's own code.
 
 Each is a few words of code exchanged for others. The suite should not let any of them pass:
 ``python -m tests.seeded`` tries.

@@ -21,9 +21,10 @@ def test_there_are_thirty_of_different_names() -> None:
 def test_a_bug_has_its_place_and_its_tests(bug: Bug) -> None:
     text = (ROOT / "capsjax" / bug.file).read_text()
     assert ast.dump(ast.parse(with_bug(text, bug))) != ast.dump(ast.parse(text))
+    assert bug.pitfall.strip()
     assert bug.tests
     for name in bug.tests:
-        file, _, test = name.partition("::")
+        file, _, test = name.partition("[")[0].partition("::")
         there = (ROOT / "tests" / file).read_text()
         assert not test or re.search(rf"^def {re.escape(test)}\(", there, re.MULTILINE), name
 
