@@ -236,7 +236,7 @@ def test_more_classes_than_anyone_has_are_refused_before_they_are_named(caplog):
 
 @pytest.mark.parametrize("scale", [0, 0.0, 1e-30])
 def test_a_scale_without_an_inverse_is_refused(scale):
-    with pytest.raises(ValueError, match="scale_x is .*, expected at least 1e-06"):
+    with pytest.raises(ValueError, match=r"scale_x is .*, expected at least 1e-06"):
         warp.affine_matrix(scale_x=scale)
 
 
