@@ -13,6 +13,8 @@ from capsjax.cli import pictures
 from capsjax.cli.options import parse, print_json, table
 from capsjax.data import prepared
 
+_MOST_SHOWN = 1000  # images in one picture, which take a minute to draw
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -174,8 +176,8 @@ def verify(arguments: Sequence[str]) -> None:
 def show(arguments: Sequence[str]) -> None:
     """Draw a contact sheet."""
     options = parse(Show, arguments, "capsjax datasets show")
-    if options.count < 1:
-        raise ValueError(f"count is {options.count}, expected at least 1")
+    if not 1 <= options.count <= _MOST_SHOWN:
+        raise ValueError(f"count is {options.count}, expected 1 to {_MOST_SHOWN}")
     dataset = data.find(options.name)
     arrays = dataset.load(options.split)
     total = len(arrays["label"])

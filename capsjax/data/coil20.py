@@ -7,14 +7,15 @@ degrees) and the views between them test.
 import hashlib
 import io
 import re
+import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from capsjax import checks
 from capsjax.data import prepared, subsets
 from capsjax.data.archives import Archive
 from capsjax.data.dataset import Arrays, Dataset
@@ -28,6 +29,7 @@ CLASS_NAMES = tuple(f"object {number}" for number in range(1, 21))
 STEP = 5
 # Of all pixels, by object, then by view. Nobody publishes a checksum of the archive.
 PIXELS_SHA256 = "7274cbacb79ea6c57340827c9f9301745a8e9b3173dea4aa828e00b49c42946c"
+_LARGEST = 1_000_000  # bytes of a view, which has 16,384 pixels
 _MEMBER = re.compile(r"(?:.*/)?obj(\d+)__(\d+)\.png")
 
 
@@ -49,16 +51,17 @@ def read(paths: Mapping[str, Path], split: str) -> Arrays:
     del split
     path, views = paths["all"], {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if match := _MEMBER.fullmatch(name):
-                    with Image.open(io.BytesIO(archive.read(name))) as picture:
-                        pixels = np.asarray(picture.convert("L"))
-                    views[int(match[1]) - 1, int(match[2])] = pixels
-    except (zipfile.BadZipFile, zlib.error, OSError, SyntaxError, EOFError, RuntimeError) as error:
+        with zipfile.ZipFile(checks.regular(path)) as archive, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            for member in archive.infolist():
+                if match := _MEMBER.fullmatch(member.filename):
+                    views[int(match[1]) - 1, int(match[2])] = _pixels(archive, member)
+    except Exception as error:  # of the archive or of Pillow, whatever it stumbles over
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(f"{path} is not a readable .zip of images ({error})") from error
+        raise ValueError(
+            f"{path} is not a readable .zip of images ({error}); replace it"
+        ) from error
     wanted = {(label, view) for label in range(20) for view in range(360 // STEP)}
     if set(views) != wanted:
         raise ValueError(
@@ -71,6 +74,15 @@ def read(paths: Mapping[str, Path], split: str) -> Arrays:
     image = np.stack([views[key] for key in order])[..., None]
     label, view = np.array(order, np.int32).T
     return {"image": image, "label": label, "azimuth": STEP * view}
+
+
+def _pixels(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    if member.file_size > _LARGEST:
+        raise ValueError(
+            f"{member.filename} has {member.file_size:,} bytes, expected at most {_LARGEST:,}"
+        )
+    with Image.open(io.BytesIO(archive.read(member)), formats=("PNG",)) as picture:
+        return np.asarray(picture.convert("L"))
 
 
 def check(arrays: Arrays) -> None:

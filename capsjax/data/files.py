@@ -22,6 +22,9 @@ from capsjax.data.dataset import Arrays, Dataset, check_arrays
 _logger = logging.getLogger("capsjax")
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
+# Pillow has readers of more, some of which start other programs.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_ANEW = f"save it anew, as one of {', '.join(FORMATS)}"
 _GREY = {"1", "L", "LA", "I", "I;16"}
 _DAMAGED = (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError)
 _TEST_SHARE = 10
@@ -230,7 +233,7 @@ def read_image(path: Path, *, channels: int | None = None) -> np.ndarray:
     """An image file as an array.
 
     Args:
-        path: of any format that Pillow reads.
+        path: of one of the formats of ``FORMATS``, whatever its name.
         channels: 1 for grey, 3 for colour; None keeps what the file has.
 
     Returns:
@@ -252,13 +255,13 @@ def read_image(path: Path, *, channels: int | None = None) -> np.ndarray:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ValueError(f"{path} is not a readable image ({error}): save it anew") from error
+        raise ValueError(f"{path} is not a readable image ({error}): {_ANEW}") from error
     except Exception as error:  # Pillow's readers raise whatever they stumble over
-        raise ValueError(f"{path} is not a readable image ({error}): save it anew") from error
+        raise ValueError(f"{path} is not a readable image ({error}): {_ANEW}") from error
 
 
 def _pixels(path: Path, channels: int | None) -> np.ndarray:
-    with Image.open(path) as file:
+    with Image.open(path, formats=FORMATS) as file:
         image: Image.Image = file
         grey = image.mode in _GREY if channels is None else channels == 1
         if image.mode.startswith("I"):  # Pillow would clip 16 bits at 255

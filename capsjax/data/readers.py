@@ -18,6 +18,10 @@ _IDX_UINT8 = 0x08
 _NORB_TYPES = {0x1E3D4C55: "u1", 0x1E3D4C54: "<i4"}
 _BROKEN_TAR = (tarfile.TarError, EOFError, zlib.error, LookupError, RecursionError)
 _CIFAR_RECORD = 1 + 3 * 32 * 32
+# An archive that unfolds to more is a mistake, or made to fill the memory: smallNORB's largest has
+# 448 million.
+_LARGEST = 1 << 30  # bytes
+_CHUNK = 1 << 20
 
 
 def check_sha256(path: Path, expected: str) -> None:
@@ -134,7 +138,9 @@ def read_cifar10(path: Path) -> dict[str, dict[str, np.ndarray]]:
     parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
     try:
         with tarfile.open(checks.regular(path)) as archive:
-            for member in sorted(archive.getmembers(), key=lambda member: member.name):
+            members = sorted(archive.getmembers(), key=lambda member: member.name)
+            _check_size(sum(member.size for member in members), path)
+            for member in members:
                 name = member.name.rsplit("/", 1)[-1]
                 split = "test" if name == "test_batch.bin" else "train"
                 opened = archive.extractfile(member) if name.endswith(".bin") else None
@@ -226,7 +232,19 @@ def read_matlab(path: Path, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _unzipped(path: Path) -> bytes:
+    content = bytearray()
     try:
-        return gzip.decompress(checks.regular(path).read_bytes())
+        with gzip.open(checks.regular(path)) as file:
+            while part := file.read(_CHUNK):
+                content += part
+                _check_size(len(content), path)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a complete gzip file ({error}); replace it") from error
+    return bytes(content)
+
+
+def _check_size(size: int, path: Path) -> None:
+    if size > _LARGEST:
+        raise ValueError(
+            f"{path} unfolds to more than {_LARGEST:,} bytes, expected less; replace it"
+        )

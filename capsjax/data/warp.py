@@ -15,6 +15,7 @@ from capsjax.ops.precision import working_dtype
 
 # Pixels. Without this allowance rounding would decide whether a turn by 90 degrees keeps the edges.
 _EDGE = 1e-4
+_SMALLEST = 1e-6  # factor of which an inverse is made
 # Rows and columns of an image.
 _LARGEST = 4096
 
@@ -71,6 +72,10 @@ def affine_matrix(
     Returns:
         ``[2, 3]``: the inverse of ``linear_map``'s F, and beside it -F^-1 shift.
 
+    Raises:
+        ValueError: a number for a scale that is 0, or nearly so: it has no inverse. Scales in
+            arrays are not looked at.
+
     Example:
         >>> image = jnp.arange(9.0).reshape(3, 3, 1)
         >>> affine(image, affine_matrix(rotation=90))[..., 0].round()
@@ -78,6 +83,11 @@ def affine_matrix(
                [1., 4., 7.],
                [0., 3., 6.]], dtype=float32)
     """
+    for name, scale in {"scale_y": scale_y, "scale_x": scale_x}.items():
+        if isinstance(scale, (int, float)) and abs(scale) < _SMALLEST:
+            raise ValueError(
+                f"{name} is {scale}, expected at least {_SMALLEST}, or as much below 0"
+            )
     forward = linear_map(rotation, shear, scale_y, scale_x)
     adjugate = jnp.stack(
         [

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 
 from capsjax import checks
+from capsjax.data.files import FORMATS
 from capsjax.training.settings import Settings
 
 # A photograph has some megabytes; what is larger is a mistake.
@@ -22,8 +23,6 @@ _SIDE, _BOX = 28, 20 / 28
 _INK = 0.1  # what is fainter is paper
 _FAINTEST = 0.2  # that the darkest ink may be
 _DIGITS = {"mnist", "affine_mnist", "translated_mnist", "rotated_mnist", "multi_mnist"}
-# Pillow has readers of more, some of which start other programs.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 class Taken(NamedTuple):

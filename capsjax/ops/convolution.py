@@ -75,6 +75,8 @@ def conv2d(
             "conv2d takes images [batch, height, width, channels] and a kernel "
             f"[rows, columns, channels, features], got {images.shape} and {kernel.shape}"
         )
+    if images.dtype != kernel.dtype:
+        raise TypeError(f"images are {images.dtype}, the kernel {kernel.dtype}, expected one dtype")
     if stride < 1:
         raise ValueError(f"stride is {stride}, expected at least 1")
     if padding not in ("VALID", "SAME"):
@@ -117,6 +119,8 @@ def depthwise_conv2d(
             "depthwise_conv2d takes images [batch, height, width, channels] and a kernel "
             f"[rows, columns, 1, channels], got {images.shape} and {kernel.shape}"
         )
+    if images.dtype != kernel.dtype:
+        raise TypeError(f"images are {images.dtype}, the kernel {kernel.dtype}, expected one dtype")
     rows, columns, _, channels = kernel.shape
     if stride < 1 or images.shape[1] < rows or images.shape[2] < columns:
         raise ValueError(

@@ -9,9 +9,11 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from capsjax.cli import dispatch
 from tests.fuzz.judge import deadline
@@ -48,7 +50,7 @@ WORDS = st.sampled_from([
 def said(words: list[str]) -> tuple[int, str]:
     """Status of a command, and what it said of an error."""
     out, err = io.StringIO(), io.StringIO()
-    with deadline(120), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with deadline(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = dispatch(words)
     return status, err.getvalue()
 
@@ -109,3 +111,58 @@ def test_every_call_of_the_table_is_refused_as_it_is(empty, call):
 @given(st.lists(WORDS, max_size=4))
 def test_words_of_no_command_get_one_line(empty, words):
     check(["?", *words], empty)
+
+
+@pytest.fixture(scope="module")
+def given_files(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("given")
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(folder / "digit.png")
+    images, labels = np.zeros((10, 28, 28), np.uint8), np.arange(10)
+    np.savez(folder / "mine.npz", image=images, label=labels)
+    return {IMAGE: str(folder / "digit.png"), ARRAYS: str(folder / "mine.npz")}
+
+
+IMAGE, ARRAYS = "<image>", "<arrays>"
+PUBLISHED = "efficient_capsnet_mnist"
+GOOD = [
+    ["models"],
+    ["models", "efficient_cnn", "--image-shape", "28", "28", "1", "--form", "1"],
+    ["routings"],
+    ["pretrained"],
+    ["predict", PUBLISHED, IMAGE],
+    ["evaluate", PUBLISHED, "--dataset", ARRAYS],
+]
+
+
+def test_calls_that_are_right_are_taken_and_wrong_options_beside_them_are_not(empty, given_files):
+    for call in GOOD:
+        words = [given_files.get(word, word) for word in call]
+        assert said(words)[0] == 0, call
+        assert not list(empty.iterdir())
+        for wrong in ["--nonsense", "--nonsense=3", "-rf"]:
+            assert said([*words, wrong])[0] == 2, (call, wrong)
+            check([*words, wrong], empty)
+
+
+TRAIN = ["train", "--dataset", "mnist", "--workdir", "out"]
+NUMERIC = [
+    ["models", "capsnet", "--num-classes"],
+    ["models", "capsnet", "--form"],
+    ["models", "capsnet", "--image-shape", "28", "28"],
+    ["datasets", "show", "mnist", "--count"],
+    [*TRAIN, "--epochs"],
+    [*TRAIN, "--batch-size"],
+    [*TRAIN, "--learning-rate"],
+    [*TRAIN, "--routing.num-iterations"],
+]
+
+
+@pytest.mark.parametrize("call", NUMERIC, ids=lambda call: call[-1].strip("-"))
+def test_a_number_that_is_wrong_is_refused_by_its_option(empty, call):
+    option = next(word for word in reversed(call) if word.startswith("--"))
+    name = option.strip("-").rsplit(".", 1)[-1]
+    for word in ["nan", "-1", "1e400", "x", "", "9" * 400]:
+        status, err = said([*call, word])
+        assert status == 2, (call, word)
+        assert name in err.replace("_", "-"), (word, err)
+        check([*call, word], empty)

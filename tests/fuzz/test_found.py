@@ -17,10 +17,11 @@ from PIL import Image
 
 from capsjax import checks, data, models, serial
 from capsjax.analysis import attacks, probes
-from capsjax.data import readers
+from capsjax.data import readers, warp
 from capsjax.data.files import read_image
 from capsjax.figures import confusion
 from capsjax.models import capsnet
+from capsjax.ops import convolution
 from capsjax.ops.squash import safe_norm, squash
 from capsjax.ops.votes import add_coordinates
 from capsjax.routing import dynamic, em, measures, self_attention, sums
@@ -231,3 +232,16 @@ def test_more_classes_than_anyone_has_are_refused_before_they_are_named(caplog):
         data.from_arrays(images, np.full(20, 2_000_000_000))
     data.from_arrays(images, np.full(20, 9))
     assert "no image of class 0, 1, 2, 3, 4 and 4 more" in caplog.text
+
+
+@pytest.mark.parametrize("scale", [0, 0.0, 1e-30])
+def test_a_scale_without_an_inverse_is_refused(scale):
+    with pytest.raises(ValueError, match=r"scale_x is .*, expected at least 1e-06"):
+        warp.affine_matrix(scale_x=scale)
+
+
+def test_a_convolution_of_two_dtypes_is_refused_in_words():
+    images, kernel = jnp.ones((1, 4, 4, 1), jnp.float16), jnp.ones((3, 3, 1, 1))
+    for function in (convolution.conv2d, convolution.depthwise_conv2d):
+        with pytest.raises(TypeError, match="images are float16, the kernel float32, expected one"):
+            function(images, kernel)

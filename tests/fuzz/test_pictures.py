@@ -3,10 +3,10 @@
 import gzip
 import io
 import struct
+import subprocess
 import tarfile
 import zipfile
 import zlib
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from capsjax import data
-from capsjax.data import files, readers
+from capsjax.data import coil20, files, readers
 from capsjax.explorer.images import uploaded
-from tests.fuzz.opening import cut_or_changed, hostile_files, refused
+from tests.fuzz.opening import cut_or_changed, hostile_files, read_coil20, refused
 
 MNIST = SimpleNamespace(dataset="mnist", shape_of_data=(28, 28, 1))
 
@@ -85,6 +85,26 @@ def test_damaged_pictures_are_refused_or_pixels(folder, name, data):
         refused(read, path)
 
 
+@pytest.mark.parametrize("read", READ_IMAGE, ids=["read_image", "uploaded"])
+def test_no_program_is_started_for_a_picture(tmp_path, monkeypatch, read):
+    started = []
+
+    def start(command, *_, **__):
+        started.append(command)
+        raise OSError(2, "a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", "gs")
+    path = tmp_path / "digit.png"
+    path.write_bytes(picture("EPS"))
+    with pytest.raises(OSError, match="was started"), Image.open(path) as picture_of_pillow:
+        picture_of_pillow.load()
+    started.clear()
+    with pytest.raises(ValueError, match=r"digit\.png .*PNG, JPEG"):
+        read(path)
+    assert started == []
+
+
 NPZ_OBJECT = io.BytesIO()
 np.savez(NPZ_OBJECT, image=np.array([print, {}], object), label=np.array([0, 1]))
 
@@ -139,7 +159,7 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
 
 ARCHIVES = {
     "above": tarred(tarfile.TarInfo("../data_batch_1.bin"), bytes(10)),
-    "absolute": tarred(tarfile.TarInfo("/tmp/capsjax-fuzz/data_batch_1.bin"), bytes(10)),
+    "absolute": b"",  # in the test's own folder
     "a link out": tarred(link("data_batch_1.bin", "/etc/passwd")),
     "a hard link out": tarred(link("test_batch.bin", "/etc/passwd", tarfile.LNKTYPE)),
     "a link to itself": tarred(link("data_batch_1.bin", "data_batch_1.bin")),
@@ -153,11 +173,62 @@ ARCHIVES = {
 def test_archives_write_nothing_anywhere(tmp_path, name):
     inside = tmp_path / "a" / "b"
     inside.mkdir(parents=True)
-    (inside / "cifar.tar.gz").write_bytes(ARCHIVES[name])
+    absolute = tarfile.TarInfo(str(tmp_path / "elsewhere" / "data_batch_1.bin"))
+    (inside / "cifar.tar.gz").write_bytes(ARCHIVES[name] or tarred(absolute, bytes(10)))
     assert refused(readers.read_cifar10, inside / "cifar.tar.gz")
     found = [str(item.relative_to(tmp_path)) for item in sorted(tmp_path.rglob("*"))]
     assert found == ["a", "a/b", "a/b/cifar.tar.gz"]
-    assert not Path("/tmp/capsjax-fuzz").exists()
+
+
+@pytest.mark.parametrize("name", ["idx", "norb", "cifar10"])
+def test_archives_unfold_to_no_more_than_a_bound(tmp_path, monkeypatch, name):
+    contents = {
+        "idx": gzip.compress(b"\0\0\x08\x01" + (9000).to_bytes(4, "big") + bytes(9000)),
+        "norb": gzip.compress(struct.pack("<6i", 0x1E3D4C55, 1, 9000, 1, 1, 0)[:20] + bytes(9000)),
+        "cifar10": tarred(tarfile.TarInfo("test_batch.bin"), bytes(3073 * 3)),
+    }
+    path = tmp_path / "official.gz"
+    path.write_bytes(contents[name])
+    monkeypatch.setattr(readers, "_LARGEST", 8000)
+    with pytest.raises(
+        ValueError, match=r"official\.gz unfolds to more than 8,000 bytes, expected"
+    ):
+        getattr(readers, f"read_{name}")(path)
+
+
+def zipped(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("obj1__0.png", content)
+    return buffer.getvalue()
+
+
+VIEWS = {
+    "a bomb of bytes": zipped(picture("PNG") + bytes(2_000_000)),
+    "a bomb of pixels": zipped(bomb(60_000)),
+    "a smaller one": zipped(bomb(10_000)),
+    "another format": zipped(picture("GIF")),
+    "no image": zipped(b"abc"),
+    "one view": zipped(picture("PNG")),
+    "no archive": b"PK\x03\x04",
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_archives_of_views_are_refused_by_name(tmp_path, name):
+    path = tmp_path / "coil-20-proc.zip"
+    path.write_bytes(VIEWS[name])
+    with pytest.raises(ValueError, match=r"coil-20-proc\.zip (is not a readable|holds 1 views)"):
+        coil20.read({"all": path}, "train")
+    assert refused(read_coil20, path)
+
+
+@hostile_files
+@given(st.data())
+def test_damaged_archives_of_views_are_refused(folder, data):
+    path = folder / "coil.zip"
+    path.write_bytes(data.draw(cut_or_changed(VIEWS["one view"])))
+    assert refused(read_coil20, path)
 
 
 @hostile_files

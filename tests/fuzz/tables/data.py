@@ -18,8 +18,8 @@ from capsjax.data import (
     warp,
 )
 from capsjax.explorer import images
-from tests.fuzz.judge import Row
-from tests.fuzz.tables.mathematics import OVERFLOW, uniform
+from tests.fuzz.judge import OVERFLOW, Row
+from tests.fuzz.tables.mathematics import uniform
 
 _MNIST: Any = SimpleNamespace(dataset="mnist", shape_of_data=(28, 28, 1))
 _STROKE = np.zeros((40, 30, 4), np.uint8)

@@ -8,11 +8,9 @@ from capsjax.analysis import attacks
 from capsjax.ops import convolution, pooling, precision, votes, windows
 from capsjax.ops.squash import safe_norm, squash, squash_exponential
 from capsjax.training import losses, metrics
-from tests.fuzz.judge import Row
+from tests.fuzz.judge import NEGATIVE, OVERFLOW, Row
 
 _RANDOM = np.random.default_rng(0)
-# Sums and squares of huge numbers leave float32's range, and infinity less infinity is NaN.
-OVERFLOW = "finite values may be as large as their squares leave the range"
 COUNTED = "an example with a NaN counts as wrong"
 
 
@@ -68,7 +66,7 @@ ROWS = [
         {"logits": _LENGTHS, "targets": _TARGETS}, makes=OVERFLOW),
     Row("negative_log_likelihood", losses.negative_log_likelihood,
         {"activations": _LENGTHS, "targets": _TARGETS},
-        makes="of negative activations, which it is not made for"),
+        makes=NEGATIVE),
     Row("classification_loss", losses.classification_loss,
         {"activations": _LENGTHS, "logits": _LENGTHS, "margin": 0.9, **_CLASSES}, makes=OVERFLOW,
         hides="logits and margin are of other kinds of loss"),
@@ -91,7 +89,7 @@ ROWS = [
     Row("margin", lambda image, label: attacks.margin(_scores, label)(image),
         {"image": _IMAGE, "label": 1}, only=("label",)),
     Row("log_shares", attacks.log_shares, {"activations": _LENGTHS},
-        makes="of negative activations, which it is not made for"),
+        makes=NEGATIVE),
     Row("vote_scores", attacks.vote_scores, {"votes": normal(3, 4, 5)}),
     Row("gradient_statistics", attacks.gradient_statistics, {"gradients": normal(2, 3)}),
 ]  # fmt: skip

@@ -3,17 +3,17 @@
 import numpy as np
 
 from capsjax.analysis import probes, statistics
-from tests.fuzz.judge import Row
+from tests.fuzz.judge import Excuse, Row
 
 _RANDOM = np.random.default_rng(0)
 _FIRST, _SECOND = np.arange(20) % 3 == 0, np.arange(20) % 4 == 0
 _BEFORE, _GROUPS = _RANDOM.normal(size=(20, 3)), np.arange(20) % 2
 _FIT = np.arange(20) < 10
 _HALVED = {"groups": _GROUPS, "fit": _FIT}
-_EMPTY = "an empty bin has no mean"
+_EMPTY = Excuse("an empty bin has no mean", lambda _: True)
 
 
-def _row(name: str, function, makes: str = "", **valid) -> Row:
+def _row(name: str, function, makes: Excuse | None = None, **valid) -> Row:
     return Row(name, function, valid, compiled=False, makes=makes)
 
 

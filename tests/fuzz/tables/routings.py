@@ -8,8 +8,8 @@ import numpy as np
 
 from capsjax.routing import ALGORITHMS, competition, convergence, dynamic, measures
 from capsjax.types import Capsules
-from tests.fuzz.judge import Row
-from tests.fuzz.tables.mathematics import OVERFLOW, normal, uniform
+from tests.fuzz.judge import OVERFLOW, Row
+from tests.fuzz.tables.mathematics import normal, uniform
 
 _PARENTS, _DIM, _CHILDREN, _CHILD_DIM = 3, 4, 6, 5
 _SIZES = {"parents": _PARENTS, "dim": _DIM, "children": _CHILDREN, "child_dim": _CHILD_DIM}

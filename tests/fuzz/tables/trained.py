@@ -9,7 +9,7 @@ import numpy as np
 from capsjax import data, inspection
 from capsjax.data import subsets
 from capsjax.training import Config, run
-from tests.fuzz.judge import Row
+from tests.fuzz.judge import OVERFLOW, Row
 from tests.training.small import NARROW
 
 _IMAGES = np.random.default_rng(0).integers(0, 255, (2, 28, 28, 1)).astype(np.uint8)
@@ -38,7 +38,7 @@ def _asked(function: Callable[..., Any], **valid: Any) -> Row:
     def ask(**given: Any) -> Any:
         return function(_run(), **given)
 
-    return Row(function.__name__, ask, valid, compiled=False, makes="of huge moves", hides="")
+    return Row(function.__name__, ask, valid, compiled=False, makes=OVERFLOW)
 
 
 def _part(function: Callable[..., Any], **valid: Any) -> Row:
