@@ -1,11 +1,12 @@
 """What a disk does to a file: cut short at any offset, a single bit flipped anywhere.
 
 Each kind of file is damaged and read as the library reads it. What comes of it is one of
-``refused`` (a ValueError that names the file or its folder), ``older`` (an older checkpoint was
-used), ``dropped`` (the last line of a log), ``same`` (to the bit what was written: the damage hit
-nothing that is read), ``changed`` (a number in the log, which has no checksum; nothing is computed
-from it), ``silent`` (something else was read and nobody said so) and ``traceback`` (any other
-exception). The last two must not happen.
+``refused`` (a ValueError that names the file, or the folder of a checkpoint or data set that it
+belongs to), ``older`` (an older checkpoint was used), ``dropped`` (the last line of a log), ``same``
+(to the bit what was written: the damage hit nothing that is read), ``changed`` (a line of the log
+says something else; it has no checksum), ``silent`` (something else was read and nobody said so)
+and ``traceback`` (any other exception, or a message that names nothing). The last two must not
+happen.
 """
 
 import gc
@@ -29,22 +30,24 @@ from capsjax.training import metric_log, run
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.settings import read_settings, write_settings
 from tests.data import archives
+from tests.faults.naming import names
 from tests.faults.victim import bits_of
 from tests.training.small import files_below
 
-Read = Callable[[], str]
+Read = Callable[[Path], str]
 _NARROW = capsnet.Config(features=4, kernel_size=3, primary_types=1, decoder=False)
 
 
 def outcomes(
-    files: list[Path], read: Read, *, cuts: int, flips: int, seed: int
+    files: list[Path], read: Read, folder: Path, *, cuts: int, flips: int, seed: int
 ) -> dict[str, Counter[str]]:
     """Damage a file at a time, read, and mend it again.
 
     Args:
         files: among which the damage is drawn, each with the same chance.
-        read: what comes of it, in a word; a ValueError counts as refused if it names one of them or
-            a folder above.
+        read: what comes of it, in a word, given what is damaged; a ValueError counts as refused if
+            it names that file or a folder above.
+        folder: the uppermost folder whose name says enough.
         cuts: how many truncations.
         flips: how many bits.
         seed: of the draws.
@@ -63,7 +66,7 @@ def outcomes(
         if kind == "flipped":
             bad[at] ^= 1 << chance.randrange(8)
         path.write_bytes(bad)
-        outcome = _read(read, path)
+        outcome = _read(read, path, folder)
         if outcome in ("silent", "traceback"):
             logging.getLogger(__name__).error("%s: %s %s at byte %d", outcome, path, kind, at)
         found[kind][outcome] += 1
@@ -71,15 +74,21 @@ def outcomes(
     return found
 
 
-def _read(read: Read, path: Path) -> str:
+def _read(read: Read, path: Path, folder: Path) -> str:
     try:
-        return read()
+        return read(path)
     except ValueError as error:
-        named = any(str(place) in str(error) for place in (path, *list(path.parents)[:5]))
-        return "refused" if named else "traceback"
+        return _refused(error, path, folder)
     except Exception:
         logging.getLogger(__name__).exception("%s", path)
         return "traceback"
+
+
+def _refused(error: ValueError, path: Path, folder: Path) -> str:
+    if names(str(error), path, folder):
+        return "refused"
+    logging.getLogger(__name__).error("%s is not named: %s", path, error)
+    return "traceback"
 
 
 def of_weights(folder: Path, **counts: int) -> dict[str, Counter[str]]:
@@ -89,10 +98,10 @@ def of_weights(folder: Path, **counts: int) -> dict[str, Counter[str]]:
     weights.save(path, network, metadata={"error": 0.5})
     good = bits_of(nnx.state(weights.load(path)))
 
-    def read() -> str:
+    def read(path: Path) -> str:
         return "same" if bits_of(nnx.state(weights.load(path))) == good else "silent"
 
-    return outcomes([path], read, **counts)
+    return outcomes([path], read, folder, **counts)
 
 
 def of_config(folder: Path, **counts: int) -> dict[str, Counter[str]]:
@@ -103,10 +112,10 @@ def of_config(folder: Path, **counts: int) -> dict[str, Counter[str]]:
     )
     write_settings(folder, settings)
 
-    def read() -> str:
+    def read(path: Path) -> str:
         return "same" if read_settings(folder) == settings else "silent"
 
-    return outcomes([folder / "config.json"], read, **counts)
+    return outcomes([folder / "config.json"], read, folder, **counts)
 
 
 def of_metrics(folder: Path, **counts: int) -> dict[str, Counter[str]]:
@@ -118,7 +127,7 @@ def of_metrics(folder: Path, **counts: int) -> dict[str, Counter[str]]:
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     warnings = _Heard()
 
-    def read() -> str:
+    def read(path: Path) -> str:
         warnings.said.clear()
         whole = path.read_bytes()
         log = metric_log.MetricLog(path)
@@ -131,7 +140,7 @@ def of_metrics(folder: Path, **counts: int) -> dict[str, Counter[str]]:
         return "changed" if len(log.history) >= len(entries) - 1 else "silent"
 
     with warnings:
-        return outcomes([path], read, **counts)
+        return outcomes([path], read, folder, **counts)
 
 
 def of_checkpoints(folder: Path, **counts: int) -> dict[str, Counter[str]]:
@@ -145,8 +154,8 @@ def of_checkpoints(folder: Path, **counts: int) -> dict[str, Counter[str]]:
     kept = folder / "kept"
     shutil.copytree(place, kept)
 
-    def read() -> str:
-        looked = _looked_at(place, trees)
+    def read(path: Path) -> str:
+        looked = _looked_at(place, trees, path)
         damaged = _content(place / "2")
         opened = Checkpoints(place, mend=True)
         try:
@@ -162,19 +171,21 @@ def of_checkpoints(folder: Path, **counts: int) -> dict[str, Counter[str]]:
             gc.collect()
         if not same or not best or looked == "silent":
             return "silent"
+        if looked == "traceback":
+            return looked
         return "same" if step == 2 else "older"
 
-    return outcomes(files_below(place / "2"), read, **counts)
+    return outcomes(files_below(place / "2"), read, place, **counts)
 
 
-def _looked_at(place: Path, trees: dict[int, Any]) -> str:
+def _looked_at(place: Path, trees: dict[int, Any], damaged: Path) -> str:
     opened = None
     try:
         opened = Checkpoints(place)
         same = opened.best == 2 and bits_of(opened.restore(2, _tree(0))) == bits_of(trees[2])
         return "same" if same else "silent"
-    except ValueError:
-        return "refused"
+    except ValueError as error:
+        return _refused(error, damaged, place)
     finally:
         if opened is not None:
             opened.close()
@@ -205,10 +216,10 @@ def of_prepared(folder: Path, **counts: int) -> dict[str, Counter[str]]:
     place = prepared.prepare("kmnist", unverified=True)
     good = bits_of(data.load("kmnist"))
 
-    def read() -> str:
+    def read(path: Path) -> str:
         return "same" if bits_of(data.load("kmnist")) == good else "silent"
 
-    return outcomes(files_below(place), read, **counts)
+    return outcomes(files_below(place), read, place, **counts)
 
 
 class _Heard(logging.Handler):

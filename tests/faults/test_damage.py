@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -39,6 +40,29 @@ def test_no_damage_is_silent_and_none_is_a_traceback(
     if kind not in ("metrics", "checkpoints"):
         assert found["cut"]["same"] <= 2
         assert together["changed"] == 0
+
+
+def test_only_a_message_that_names_the_file_is_a_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "config.json"
+    path.parent.mkdir()
+
+    def outcome(said: str) -> Counter[str]:
+        def read(path: Path) -> str:
+            raise ValueError(said)
+
+        path.write_text("{}")
+        return damage.outcomes([path], read, path.parent, cuts=1, flips=0, seed=0)["cut"]
+
+    for said in (f"{path} is damaged", f"'{path}': no JSON", f"{path.parent}: damaged"):
+        assert outcome(said) == {"refused": 1}, said
+    for said in (
+        "no run / no file",
+        f"{tmp_path} is empty",
+        f"{path}.partial is damaged",
+        f"{path.parent / 'metrics.jsonl'} is damaged",
+        f"{path.parent}2 is damaged",
+    ):
+        assert outcome(said) == {"traceback": 1}, said
 
 
 # One case of each, looked at closely
