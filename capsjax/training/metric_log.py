@@ -35,8 +35,12 @@ class MetricLog:
             self.events.resume(step)
         if self.path is None or not self.path.exists():
             return
-        self.history = [entry for entry in read(self.path) if entry["step"] <= step]
-        lost = set(range(1, step + 1)) - {entry["step"] for entry in self.history}
+        there = read(self.path)
+        self.history = [entry for entry in there if entry["step"] <= step]
+        # What follows on a step, as a validation does, is missed where the step itself has no line,
+        # also beyond the last step: a false number there would pass for later work.
+        trained = {entry["step"] for entry in there if entry["split"] == "train"}
+        lost = {*range(1, step + 1), *(entry["step"] for entry in there)} - trained
         if lost:
             _logger.warning(
                 "%s has lost the metrics of %d steps, the first of them %d; the network has not",
