@@ -33,6 +33,7 @@ EXPORT = ["export", "{it}", "{folder}/again.safetensors"]
 READERS = {
     "checkpoints": [EVALUATE, TRAIN],
     "config": [EVALUATE, TRAIN, EXPORT],
+    "summary": [TRAIN, EXPORT],
     "weights": [["predict", "{it}", "{image}"], EVALUATE],
     "prepared data": [["datasets", "verify", "kmnist"], ["datasets", "show", "kmnist"]],
     "metrics": [TRAIN, EXPORT, ["figures", "{it}"]],
@@ -90,7 +91,7 @@ class Commands:
         if kind != "prepared data":
             copy = self.folder / f"copy{place.suffix}"
             (shutil.copytree if place.is_dir() else shutil.copyfile)(place, copy)
-        if line is TRAIN:  # a run with a summary is read no further
+        if line is TRAIN and kind != "summary":  # a run with a summary is read no further
             (copy / "summary.json").unlink()
         try:
             status, said = self.call(line, copy)

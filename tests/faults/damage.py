@@ -26,6 +26,7 @@ from capsjax import data, weights
 from capsjax.data import prepared
 from capsjax.training import loop, metric_log
 from capsjax.training.checkpoint import Checkpoints
+from capsjax.training.run import finished
 from capsjax.training.settings import read_settings
 from capsjax.training.step import State, split
 from tests.data import archives
@@ -124,6 +125,20 @@ def of_config(folder: Path, commands: Commands, **counts: int) -> dict[str, Coun
 
     command = commands.on("config", place)
     return outcomes([place / "config.json"], read, place, command=command, **counts)
+
+
+def of_summary(folder: Path, commands: Commands, **counts: int) -> dict[str, Counter[str]]:
+    """``summary.json`` of a run at its end, which several seeds' mean is computed from."""
+    place = _copied(commands, folder)
+    settings = read_settings(place)
+    good = finished(place, settings)
+    assert good is not None
+
+    def read(path: Path) -> str:
+        return "same" if finished(place, settings) == good else "silent"
+
+    command = commands.on("summary", place)
+    return outcomes([place / "summary.json"], read, place, command=command, **counts)
 
 
 def of_metrics(folder: Path, commands: Commands, **counts: int) -> dict[str, Counter[str]]:
@@ -259,6 +274,7 @@ class _Heard(logging.Handler):
 KINDS: dict[str, Callable[..., dict[str, Counter[str]]]] = {
     "checkpoints": of_checkpoints,
     "config": of_config,
+    "summary": of_summary,
     "weights": of_weights,
     "prepared data": of_prepared,
     "metrics": of_metrics,

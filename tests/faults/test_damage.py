@@ -22,7 +22,7 @@ from tests.training.test_run import SETTINGS
 FULL = {"cuts": 50, "flips": 200}
 SHORT = {"cuts": 8, "flips": 24}
 COMMANDS = 4  # for each kind
-COUNTS = {"config": FULL, "weights": FULL, "metrics": FULL}
+COUNTS = {"config": FULL, "summary": FULL, "weights": FULL, "metrics": FULL}
 
 
 @pytest.fixture(scope="module")
