@@ -94,9 +94,13 @@ class MetricLog:
             self.events.resume(step)
         if self.path is None or not self.path.exists():
             return
-        entries = [entry for entry in read(self.path) if entry["step"] <= step]
+        there = read(self.path)
+        entries = [entry for entry in there if entry["step"] <= step]
         self.history = History(entries)
-        lost = set(range(1, step + 1)) - {entry["step"] for entry in entries}
+        # What follows on a step, as a validation does, is missed where the step itself has no line,
+        # also beyond the last step: a false number there would pass for later work.
+        trained = {entry["step"] for entry in there if entry["split"] == "train"}
+        lost = {*range(1, step + 1), *(entry["step"] for entry in there)} - trained
         if lost:
             _logger.warning(
                 "%s has lost the metrics of %d steps, the first of them %d; the network has not",

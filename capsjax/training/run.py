@@ -14,11 +14,11 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from capsjax import data, models
-from capsjax.serial import parse, to_json
+from capsjax.serial import to_json
 from capsjax.training import hosts, lock, loop, parallel
 from capsjax.training.checkpoint import Checkpoints
 from capsjax.training.evaluation import Evaluation, Prediction, check_labels, evaluate, predict
-from capsjax.training.json_file import write_json
+from capsjax.training.json_file import read_sealed, write_sealed
 from capsjax.training.provenance import commit, surroundings
 from capsjax.training.settings import (
     Settings,
@@ -41,6 +41,9 @@ __all__ = [
     "surroundings",
     "train",
 ]
+
+
+_MEND = "bring it back from a copy, or remove it; the command that trained the run then tests again"
 
 
 class Run(typing.NamedTuple):
@@ -146,7 +149,7 @@ def train(
             **provenance,
         }
         if hosts.is_first():
-            write_json(workdir / "summary.json", summary)
+            write_sealed(workdir / "summary.json", summary)
         hosts.wait_for_all()
     return result, evaluation, summary
 
@@ -235,13 +238,16 @@ def finished(workdir: Path, settings: Settings) -> dict[str, Any] | None:
         settings: all must be the same, the number of epochs too.
 
     Returns:
-        What ``summary.json`` holds.
+        What ``summary.json`` holds, without its checksum.
+
+    Raises:
+        ValueError: the summary is damaged.
     """
     try:
-        summary = parse((workdir / "summary.json").read_bytes())
-        return summary if summary["settings"] == to_json(settings) else None
-    except (OSError, ValueError, LookupError, TypeError):
+        summary = read_sealed(workdir / "summary.json", mend=_MEND)
+    except OSError:
         return None
+    return summary if summary.get("settings") == to_json(settings) else None
 
 
 def load(workdir: str | Path) -> Run:

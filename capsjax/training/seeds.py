@@ -6,7 +6,6 @@ continued and loaded by itself. ``experiments/benchmarks/seeds.py`` measures bot
 """
 
 import datetime
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 
 from capsjax.analysis.statistics import mean_interval
 from capsjax.training import hosts
-from capsjax.training.json_file import write_json
+from capsjax.training.json_file import read_sealed, write_sealed
 from capsjax.training.provenance import surroundings
 from capsjax.training.settings import Settings
 
@@ -81,7 +80,7 @@ def train(
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     together |= {"command": command, "finished": finished, **surroundings()}
     if hosts.is_first():
-        write_json(path, together)
+        write_sealed(path, together)
     return together
 
 
@@ -128,8 +127,8 @@ def _check(workdir: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """What is there; of one that is damaged nothing, since the runs say all that it says."""
     try:
-        values = json.loads(path.read_text())
-        return values if isinstance(values, dict) else {}
+        return read_sealed(path, mend="")
     except ValueError:
         return {}

@@ -1,7 +1,5 @@
 """What a run directory was made with, and configs as JSON."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +8,13 @@ from flax import nnx
 
 from capsjax import checks, data, models
 from capsjax.data import recipes
-from capsjax.serial import from_json, parse, to_json
+from capsjax.serial import from_json, to_json
 from capsjax.training.config import Config
 from capsjax.training.division import check_recipe
-from capsjax.training.json_file import write_json
+from capsjax.training.json_file import CHECKSUM, read_sealed, write_sealed
 
 _FILE = "config.json"
-_CHECKSUM = "sha256"
-_MEND = f"bring it back from a copy, or look at it, mend it and remove its {_CHECKSUM}"
+_MEND = f"bring it back from a copy, or look at it, mend it and remove its {CHECKSUM}"
 
 
 @dataclass(frozen=True)
@@ -117,15 +114,7 @@ def read_settings(workdir: Path) -> Settings:
             f"{workdir} is not a run directory (it has no config.json): give a folder that "
             "capsjax train made with --workdir"
         )
-    try:
-        values = parse(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, it is no JSON ({error}): {_MEND}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged, it holds no object: {_MEND}")
-    stated = values.pop(_CHECKSUM, None)
-    if stated is not None and stated != _checksum(values):
-        raise ValueError(f"{path} is damaged, it is not what was written there: {_MEND}")
+    values = read_sealed(path, mend=_MEND)
     try:
         return settings_of(values)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -145,8 +134,7 @@ def write_settings(workdir: Path, settings: Settings) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    values = to_json(settings)
-    write_json(workdir / _FILE, {**values, _CHECKSUM: _checksum(values)})
+    write_sealed(workdir / _FILE, to_json(settings))
 
 
 def settings_of(values: dict[str, Any]) -> Settings:
@@ -177,10 +165,6 @@ def differences(there: Settings, here: Settings) -> list[str]:
         for name in sorted({*_names(found), *_names(wanted)})
         if _at(found, name) != _at(wanted, name) and not (name == "training.epochs" and more)
     ]
-
-
-def _checksum(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _names(values: dict[str, Any], prefix: str = "") -> list[str]:

@@ -1,34 +1,43 @@
 """The long form of the fault campaign: all figures, as a table and as JSON.
 
 ``python -m tests.faults.campaign`` runs it whole; ``--kills 0``, ``--steps 0`` and ``--kinds``
-leave parts out. ``--json FILE`` keeps the figures.
+leave parts out. ``--json FILE`` keeps the figures, those of every part as soon as it ends; one that
+fails leaves the others theirs, is named, and the status is 1.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections import Counter
+from collections.abc import Callable
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
+from capsjax.training.json_file import write_json
 from tests.faults import damage
+from tests.faults.commands import Commands, trained
 from tests.training.small import cache_environment
 
 _FOUND = ("refused", "older", "dropped", "same", "changed")
 _BAD = ("silent", "traceback")
 
 
-def damaged(kind: str, cuts: int, flips: int, seed: int) -> dict[str, Any]:
-    """Figures of one kind of file."""
+def damaged(kind: str, commands: Commands, cuts: int, flips: int, seed: int) -> dict[str, Any]:
+    """Figures of one kind of file; ``commands`` counts those that read it, too."""
+    commands = dataclasses.replace(commands, statuses=Counter())
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CAPSJAX_MANUAL_DIR"] = f"{folder}/raw"
         os.environ["CAPSJAX_DATA_DIR"] = f"{folder}/prepared"
         Path(folder, "raw").mkdir()
-        found = damage.KINDS[kind](Path(folder), cuts=cuts, flips=flips, seed=seed)
-    return {how: dict(counts) for how, counts in found.items()}
+        found = damage.KINDS[kind](Path(folder), commands, cuts=cuts, flips=flips, seed=seed)
+    counts = {how: dict(counts) for how, counts in found.items()}
+    return {**counts, "commands": commands.statuses.total()}
 
 
 def in_a_process(module: str, *options: Any) -> dict[str, Any]:
@@ -44,6 +53,40 @@ def in_a_process(module: str, *options: Any) -> dict[str, Any]:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
+class Figures:
+    """What was found so far, on the disk after every part; a part that fails is left out and said.
+
+    Args:
+        path: of the JSON; None keeps none.
+        found: to begin with.
+    """
+
+    def __init__(self, path: Path | None, found: dict[str, Any]):
+        self.path, self.found = path, found
+        self.failed: list[str] = []
+
+    def add(self, part: Callable[[], Any], *place: str) -> None:
+        """Do a part and keep what it gives at its place among the figures."""
+        try:
+            value = part()
+        except Exception:
+            traceback.print_exc()
+            self.failed.append(" of ".join(reversed(place)))
+        else:
+            reduce(dict.__getitem__, place[:-1], self.found)[place[-1]] = value
+        if self.path is not None:
+            write_json(self.path, {**self.found, "failed": self.failed})
+
+
+def all_damaged(figures: Figures, kinds: list[str], options: argparse.Namespace) -> Any:
+    """Add every kind of file, one by one; all of them."""
+    with tempfile.TemporaryDirectory() as folder, trained(Path(folder), every=10) as commands:
+        for kind in kinds:
+            counts = (options.cuts, options.flips, options.seed)
+            figures.add(partial(damaged, kind, commands, *counts), "damage", kind)
+    return figures.found["damage"]
+
+
 def table(figures: dict[str, Any]) -> str:
     """The figures in Markdown."""
     rows = ["| fault | cases | came to | lost or silent |", "| --- | --- | --- | --- |"]
@@ -57,12 +100,18 @@ def table(figures: dict[str, Any]) -> str:
                 "checkpoints"
             )
             rows.append(f"| {name} | {each['ended']} | {came} | {each['lost']} |")
+    asked = {kind: found["commands"] for kind, found in figures.get("damage", {}).items()}
     for kind, found in figures.get("damage", {}).items():
         for how, word in (("cut", "cut short"), ("flipped", "one bit flipped")):
             counts = Counter(found[how])
             came = ", ".join(f"{counts[name]} {name}" for name in _FOUND if counts[name])
             bad = sum(counts[name] for name in _BAD)
             rows.append(f"| {kind}, {word} | {counts.total()} | {came} | {bad} |")
+    if asked:
+        came = ", ".join(f"{count} on {kind}" for kind, count in asked.items())
+        rows.append(
+            f"| commands, on damaged files among those above | {sum(asked.values())} | {came} | 0 |"
+        )
     if "growth" in figures:
         each = figures["growth"]
         came = (
@@ -87,8 +136,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    figures: dict[str, Any] = {"seed": options.seed, "damage": {}}
-    kinds = damage.KINDS if options.kinds is None else options.kinds
+    figures = Figures(options.json, {"seed": options.seed, "damage": {}})
     level = ["--level"] if options.level else []
     for name, count, more in (
         ("kills", options.kills, level),
@@ -96,14 +144,16 @@ def main() -> None:
     ):
         if count:
             counts = ("--kills", count, "--seed", options.seed, *more)
-            figures[name] = in_a_process("kills", *counts)
-    for kind in kinds:
-        figures["damage"][kind] = damaged(kind, options.cuts, options.flips, options.seed)
+            figures.add(partial(in_a_process, "kills", *counts), name)
+    kinds = list(damage.KINDS) if options.kinds is None else options.kinds
+    if kinds:
+        figures.add(partial(all_damaged, figures, kinds, options), "damage")
     if options.steps:
-        figures["growth"] = in_a_process("growth", "--steps", options.steps)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    print(table(figures))
+        figures.add(partial(in_a_process, "growth", "--steps", options.steps), "growth")
+    print(table(figures.found))
+    if figures.failed:
+        print(f"failed, and not in the table: {', '.join(figures.failed)}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """What a disk does to a file: cut short at any offset, a single bit flipped anywhere.
 
 Each kind of file is damaged and read as the library reads it. What comes of it is one of
-``refused`` (a ValueError that names the file or its folder), ``older`` (an older checkpoint was
-used), ``dropped`` (the last line of a log), ``same`` (to the bit what was written: the damage hit
-nothing that is read), ``changed`` (a number in the log, which has no checksum; nothing is computed
-from it), ``silent`` (something else was read and nobody said so) and ``traceback`` (any other
-exception). The last two must not happen.
+``refused`` (a ValueError that names the file, or the folder of a checkpoint or data set that it
+belongs to), ``older`` (an older checkpoint was used), ``dropped`` (the last line of a log),
+``same`` (to the bit what was written: the damage hit nothing that is read), ``changed`` (a line of
+the log says something else; it has no checksum), ``silent`` (something else was read and nobody
+said so) and ``traceback`` (any other exception, a message that names nothing, or a command that
+ends otherwise than with a line). The last two must not happen.
 """
 
 import gc
-import json
 import logging
 import random
 import shutil
@@ -22,32 +22,43 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from capsjax import data, models, weights
+from capsjax import data, weights
 from capsjax.data import prepared
-from capsjax.models import capsnet
-from capsjax.training import metric_log, run
+from capsjax.training import loop, metric_log
 from capsjax.training.checkpoint import Checkpoints
-from capsjax.training.settings import read_settings, write_settings
+from capsjax.training.run import finished
+from capsjax.training.settings import read_settings
+from capsjax.training.step import State, split
 from tests.data import archives
+from tests.faults.commands import Command, Commands
+from tests.faults.naming import names
 from tests.faults.victim import bits_of
 from tests.training.small import files_below
 
-Read = Callable[[], str]
-_NARROW = capsnet.Config(features=4, kernel_size=3, primary_types=1, decoder=False)
+Read = Callable[[Path], str]
 
 
 def outcomes(
-    files: list[Path], read: Read, *, cuts: int, flips: int, seed: int
+    files: list[Path],
+    read: Read,
+    folder: Path,
+    *,
+    cuts: int,
+    flips: int,
+    seed: int,
+    command: Command | None = None,
 ) -> dict[str, Counter[str]]:
     """Damage a file at a time, read, and mend it again.
 
     Args:
         files: among which the damage is drawn, each with the same chance.
-        read: what comes of it, in a word; a ValueError counts as refused if it names one of them or
-            a folder above.
+        read: what comes of it, in a word, given what is damaged; a ValueError counts as refused if
+            it names that file or a folder above.
+        folder: the uppermost folder whose name says enough.
         cuts: how many truncations.
         flips: how many bits.
         seed: of the draws.
+        command: also asked, given what is damaged and the word.
 
     Returns:
         How often each outcome was met, of truncations and of flips.
@@ -63,7 +74,11 @@ def outcomes(
         if kind == "flipped":
             bad[at] ^= 1 << chance.randrange(8)
         path.write_bytes(bad)
-        outcome = _read(read, path)
+        outcome = _read(read, path, folder)
+        complaint = None if command is None else command(path, outcome)
+        if complaint is not None:
+            logging.getLogger(__name__).error(complaint)
+            outcome = "traceback"
         if outcome in ("silent", "traceback"):
             logging.getLogger(__name__).error("%s: %s %s at byte %d", outcome, path, kind, at)
         found[kind][outcome] += 1
@@ -71,59 +86,76 @@ def outcomes(
     return found
 
 
-def _read(read: Read, path: Path) -> str:
+def _read(read: Read, path: Path, folder: Path) -> str:
     try:
-        return read()
+        return read(path)
     except ValueError as error:
-        named = any(str(place) in str(error) for place in (path, *list(path.parents)[:5]))
-        return "refused" if named else "traceback"
+        return _refused(error, path, folder)
     except Exception:
         logging.getLogger(__name__).exception("%s", path)
         return "traceback"
 
 
-def of_weights(folder: Path, **counts: int) -> dict[str, Counter[str]]:
-    """A file of ``weights.save``."""
+def _refused(error: ValueError, path: Path, folder: Path) -> str:
+    if names(str(error), path, folder):
+        return "refused"
+    logging.getLogger(__name__).error("%s is not named: %s", path, error)
+    return "traceback"
+
+
+def of_weights(folder: Path, commands: Commands, **counts: int) -> dict[str, Counter[str]]:
+    """A file of ``capsjax export``."""
     path = folder / "network.safetensors"
-    network = models.create("capsnet", config=_NARROW, image_shape=(10, 10, 1), num_classes=3)
-    weights.save(path, network, metadata={"error": 0.5})
+    shutil.copyfile(commands.exported, path)
     good = bits_of(nnx.state(weights.load(path)))
 
-    def read() -> str:
+    def read(path: Path) -> str:
         return "same" if bits_of(nnx.state(weights.load(path))) == good else "silent"
 
-    return outcomes([path], read, **counts)
+    return outcomes([path], read, folder, command=commands.on("weights", path), **counts)
 
 
-def of_config(folder: Path, **counts: int) -> dict[str, Counter[str]]:
+def of_config(folder: Path, commands: Commands, **counts: int) -> dict[str, Counter[str]]:
     """``config.json`` of a run."""
-    dataset = data.find("mnist")
-    settings = run.settings_for(
-        dataset, name="mnist", model="capsnet", model_config=_NARROW, training=run.loop.Config()
-    )
-    write_settings(folder, settings)
+    place = _copied(commands, folder)
+    settings = read_settings(place)
 
-    def read() -> str:
-        return "same" if read_settings(folder) == settings else "silent"
+    def read(path: Path) -> str:
+        return "same" if read_settings(place) == settings else "silent"
 
-    return outcomes([folder / "config.json"], read, **counts)
+    command = commands.on("config", place)
+    return outcomes([place / "config.json"], read, place, command=command, **counts)
 
 
-def of_metrics(folder: Path, **counts: int) -> dict[str, Counter[str]]:
-    """``metrics.jsonl``: numbers have no checksum, what cannot be a line is found."""
-    path = folder / "metrics.jsonl"
-    entries: list[dict[str, Any]] = [
-        {"step": step, "split": "train", "loss": 1 / (step + 2)} for step in range(1, 21)
-    ]
-    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+def of_summary(folder: Path, commands: Commands, **counts: int) -> dict[str, Counter[str]]:
+    """``summary.json`` of a run at its end, which several seeds' mean is computed from."""
+    place = _copied(commands, folder)
+    settings = read_settings(place)
+    good = finished(place, settings)
+    assert good is not None
+
+    def read(path: Path) -> str:
+        return "same" if finished(place, settings) == good else "silent"
+
+    command = commands.on("summary", place)
+    return outcomes([place / "summary.json"], read, place, command=command, **counts)
+
+
+def of_metrics(folder: Path, commands: Commands, **counts: int) -> dict[str, Counter[str]]:
+    """``metrics.jsonl``: its lines have no checksum, what cannot be one is found."""
+    place = _copied(commands, folder)
+    path = place / "metrics.jsonl"
+    entries = metric_log.read(path)
     warnings = _Heard()
 
-    def read() -> str:
+    def read(path: Path) -> str:
         warnings.said.clear()
         whole = path.read_bytes()
         log = metric_log.MetricLog(path)
-        log.resume(20)
-        path.write_bytes(whole)
+        try:
+            log.resume(entries[-1]["step"])
+        finally:
+            path.write_bytes(whole)
         if log.history == entries:
             return "same"
         if log.history == entries[: len(log.history)]:
@@ -131,63 +163,72 @@ def of_metrics(folder: Path, **counts: int) -> dict[str, Counter[str]]:
         return "changed" if len(log.history) >= len(entries) - 1 else "silent"
 
     with warnings:
-        return outcomes([path], read, **counts)
+        return outcomes([path], read, place, command=commands.on("metrics", place), **counts)
 
 
-def of_checkpoints(folder: Path, **counts: int) -> dict[str, Counter[str]]:
+def of_checkpoints(folder: Path, commands: Commands, **counts: int) -> dict[str, Counter[str]]:
     """The newest of two checkpoints, by whoever goes on with the run and by whoever looks at it."""
-    place = folder / "checkpoints"
-    trees = {step: _tree(step) for step in (1, 2)}
-    writer = Checkpoints(place)
-    for step, tree in trees.items():
-        writer.save(step, tree, error=1 / step)
-    writer.close()
-    kept = folder / "kept"
+    run = _copied(commands, folder)
+    place, kept = run / "checkpoints", folder / "kept"
     shutil.copytree(place, kept)
+    like = _state_of(run)
+    opened = Checkpoints(place)
+    last, best = opened.latest, opened.best
+    steps = [int(path.name) for path in place.iterdir() if path.name.isdigit()]
+    trees = {step: bits_of(opened.restore(step, like)) for step in steps}
+    opened.close()
+    assert last is not None
+    assert len(steps) == 2
 
-    def read() -> str:
-        looked = _looked_at(place, trees)
-        damaged = _content(place / "2")
+    def read(path: Path) -> str:
+        looked = _looked_at(place, path, like, last, best, trees)
+        damaged = _content(place / str(last))
         opened = Checkpoints(place, mend=True)
         try:
             step = opened.latest
             assert step is not None
-            same = bits_of(opened.restore(step, _tree(0))) == bits_of(trees[step])
-            best = opened.best == step
+            same = bits_of(opened.restore(step, like)) == trees[step]
+            same = same and opened.best == (best if step == last else step)
         finally:
             opened.close()
             shutil.rmtree(place)
             shutil.copytree(kept, place)
-            _lay(place / "2", damaged)
+            _lay(place / str(last), damaged)
             gc.collect()
-        if not same or not best or looked == "silent":
-            return "silent"
-        return "same" if step == 2 else "older"
+        if not same or looked in ("silent", "traceback"):
+            return "silent" if not same else looked
+        return "same" if step == last else "older"
 
-    return outcomes(files_below(place / "2"), read, **counts)
+    command = commands.on("checkpoints", run)
+    files = files_below(place / str(last))
+    return outcomes(files, read, place, command=command, **counts)
 
 
-def _looked_at(place: Path, trees: dict[int, Any]) -> str:
+def _looked_at(
+    place: Path, damaged: Path, like: Any, last: int, best: int | None, trees: dict[int, str]
+) -> str:
     opened = None
     try:
         opened = Checkpoints(place)
-        same = opened.best == 2 and bits_of(opened.restore(2, _tree(0))) == bits_of(trees[2])
+        same = opened.best == best and bits_of(opened.restore(last, like)) == trees[last]
         return "same" if same else "silent"
-    except ValueError:
-        return "refused"
+    except ValueError as error:
+        return _refused(error, damaged, place)
     finally:
         if opened is not None:
             opened.close()
 
 
-def _tree(value: int) -> dict[str, Any]:
-    random = np.random.default_rng(value)
-    return {
-        "weights": jnp.asarray(random.normal(size=(64, 32)), jnp.float32),
-        "flat": jnp.full((400,), value, jnp.float32),
-        "step": jnp.asarray(value, jnp.int32),
-        "seconds": np.array(value / 3),
-    }
+def _state_of(run: Path) -> Any:
+    """What the run's checkpoints hold, of the right shapes."""
+    settings = read_settings(run)
+    _, params, rest = split(settings.create())
+    optimizer = loop._optimizer(settings.training, 1).init(params)
+    return State(params, rest, optimizer, jnp.zeros((), jnp.int32)), loop._NO_PROGRESS
+
+
+def _copied(commands: Commands, folder: Path) -> Path:
+    return Path(shutil.copytree(commands.run, folder / "run"))
 
 
 def _content(folder: Path) -> dict[Path, bytes]:
@@ -199,16 +240,17 @@ def _lay(folder: Path, content: dict[Path, bytes]) -> None:
         (folder / name).write_bytes(each)
 
 
-def of_prepared(folder: Path, **counts: int) -> dict[str, Counter[str]]:
+def of_prepared(folder: Path, commands: Commands, **counts: int) -> dict[str, Counter[str]]:
     """A prepared data set; ``CAPSJAX_DATA_DIR`` and ``CAPSJAX_MANUAL_DIR`` lie in the folder."""
     archives.write_kmnist(folder / "raw", np.random.default_rng(0))
     place = prepared.prepare("kmnist", unverified=True)
     good = bits_of(data.load("kmnist"))
 
-    def read() -> str:
+    def read(path: Path) -> str:
         return "same" if bits_of(data.load("kmnist")) == good else "silent"
 
-    return outcomes(files_below(place), read, **counts)
+    command = commands.on("prepared data", place)
+    return outcomes(files_below(place), read, place, command=command, **counts)
 
 
 class _Heard(logging.Handler):
@@ -232,6 +274,7 @@ class _Heard(logging.Handler):
 KINDS: dict[str, Callable[..., dict[str, Counter[str]]]] = {
     "checkpoints": of_checkpoints,
     "config": of_config,
+    "summary": of_summary,
     "weights": of_weights,
     "prepared data": of_prepared,
     "metrics": of_metrics,

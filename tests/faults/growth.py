@@ -1,7 +1,8 @@
 """What a long training takes: host memory after a warm-up, and compilations.
 
-``python -m tests.faults.growth --steps 10000`` prints the figures as JSON. It trains ``Level`` on a
-set whose last batch is short, and validates after every epoch on one whose last batch is, too.
+``python -m tests.faults.growth --steps 10000`` prints the figures as JSON. It trains ``Level``,
+whose short last batch of an epoch is dropped, and validates after every epoch on a set whose last
+batch is short and is not. Memory is the process's resident set, which depends on the kernel, too.
 """
 
 import argparse

@@ -1,7 +1,10 @@
 """Files cut short and with flipped bits: found, named, never silently another result."""
 
+import dataclasses
 import json
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -9,26 +12,40 @@ import pytest
 
 from capsjax.training import loop, metric_log, seal
 from capsjax.training.checkpoint import Checkpoints
-from capsjax.training.settings import read_settings
+from capsjax.training.settings import read_settings, write_settings
 from tests.faults import damage
+from tests.faults.commands import Commands, trained
 from tests.training.small import Level, assert_same_bits, flat_images, orbax_leftovers
+from tests.training.test_run import SETTINGS
 
 # What costs milliseconds a case is done in full; the rest by ``python -m tests.faults.campaign``.
 FULL = {"cuts": 50, "flips": 200}
 SHORT = {"cuts": 8, "flips": 24}
-COUNTS = {"config": FULL, "weights": FULL, "metrics": FULL}
+COMMANDS = 4  # for each kind
+COUNTS = {"config": FULL, "summary": FULL, "weights": FULL, "metrics": FULL}
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    with trained(tmp_path_factory.mktemp("trained")) as found:
+        yield found
 
 
 @orbax_leftovers
 @pytest.mark.parametrize("kind", damage.KINDS)
 def test_no_damage_is_silent_and_none_is_a_traceback(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAPSJAX_MANUAL_DIR", str(tmp_path / "raw"))
     monkeypatch.setenv("CAPSJAX_DATA_DIR", str(tmp_path / "prepared"))
     (tmp_path / "raw").mkdir()
     counts = COUNTS.get(kind, SHORT)
-    found = damage.KINDS[kind](tmp_path, **counts, seed=0)
+    commands = dataclasses.replace(
+        commands, every=sum(counts.values()) // COMMANDS, statuses=Counter()
+    )
+    found = damage.KINDS[kind](tmp_path, commands, **counts, seed=0)
+    assert commands.statuses.total() >= COMMANDS
+    assert commands.statuses.keys() <= {0, 2}
     assert found["cut"].total() == counts["cuts"]
     assert found["flipped"].total() == counts["flips"]
     together = found["cut"] + found["flipped"]
@@ -39,6 +56,29 @@ def test_no_damage_is_silent_and_none_is_a_traceback(
     if kind not in ("metrics", "checkpoints"):
         assert found["cut"]["same"] <= 2
         assert together["changed"] == 0
+
+
+def test_only_a_message_that_names_the_file_is_a_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "config.json"
+    path.parent.mkdir()
+
+    def outcome(said: str) -> Counter[str]:
+        def read(path: Path) -> str:
+            raise ValueError(said)
+
+        path.write_text("{}")
+        return damage.outcomes([path], read, path.parent, cuts=1, flips=0, seed=0)["cut"]
+
+    for said in (f"{path} is damaged", f"'{path}': no JSON", f"{path.parent}: damaged"):
+        assert outcome(said) == {"refused": 1}, said
+    for said in (
+        "no run / no file",
+        f"{tmp_path} is empty",
+        f"{path}.partial is damaged",
+        f"{path.parent / 'metrics.jsonl'} is damaged",
+        f"{path.parent}2 is damaged",
+    ):
+        assert outcome(said) == {"traceback": 1}, said
 
 
 # One case of each, looked at closely
@@ -158,7 +198,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_bits_of_an_undis
 
 
 def test_a_changed_config_is_named_and_one_changed_on_purpose_says_how(tmp_path: Path) -> None:
-    damage.of_config(tmp_path, cuts=0, flips=0, seed=0)
+    write_settings(tmp_path, SETTINGS)
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(ValueError, match=rf"^{path} is damaged.*remove its sha256$"):
@@ -201,3 +241,14 @@ def test_lines_that_are_gone_are_a_warning(
     metric_log.MetricLog(path).resume(4)
     [said] = caplog.messages
     assert said.startswith(f"{path} has lost the metrics of 3 steps, the first of them 2")
+
+
+def test_a_validation_of_a_step_that_was_not_trained_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [f'{{"step": {step}, "split": "train", "loss": 0.5}}\n' for step in (1, 2)]
+    path.write_text("".join(lines) + '{"step": 3, "split": "validation", "error": 0.5}\n')
+    metric_log.MetricLog(path).resume(2)
+    [said] = caplog.messages
+    assert said.startswith(f"{path} has lost the metrics of 1 steps, the first of them 3")

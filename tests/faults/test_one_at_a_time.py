@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from capsjax.cli import dispatch
 from capsjax.training import lock, loop
 from tests.training.small import Level, flat_images
 
@@ -51,6 +52,18 @@ def test_a_second_process_is_refused_and_may_go_on_when_the_first_is_killed(
     assert first.returncode == -signal.SIGKILL
     assert fit(workdir).steps == 3
     assert not (workdir / lock.NAME).exists()
+
+
+def test_a_second_command_ends_with_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "run"
+    with hold(workdir) as first:
+        status = dispatch(["train", "--preset", "quick", "--workdir", str(workdir)])
+        first.communicate()
+    assert status == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"capsjax: another process trains in {workdir}: ")
 
 
 def test_a_second_thread_is_refused_and_a_call_within_is_not(tmp_path: Path) -> None:

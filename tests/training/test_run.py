@@ -104,6 +104,7 @@ def test_the_summary_says_everything_and_is_on_disk(trained: Any) -> None:
     result, evaluation, summary, workdir = trained
     assert run.finished(workdir, SETTINGS) == json.loads(json.dumps(summary))
     written = json.loads((workdir / "summary.json").read_text())
+    assert len(written.pop("sha256")) == 64
     assert written == json.loads(json.dumps(summary))
     assert written["test_error"] == evaluation.error == evaluation.errors / 50
     low, high = written["test_error_interval_95"]
@@ -266,9 +267,26 @@ def test_a_run_is_finished_for_its_own_settings_only(trained: Any, tmp_path: Pat
     longer = replace(SETTINGS, training=replace(TRAINING, epochs=3))
     assert run.finished(trained[-1], longer) is None
     assert run.finished(tmp_path, SETTINGS) is None
-    for broken in ("", "[]", "{}", '{"settings": 5}'):
-        (tmp_path / "summary.json").write_text(broken)
+    for other in ("{}", '{"settings": 5}'):
+        (tmp_path / "summary.json").write_text(other)
         assert run.finished(tmp_path, SETTINGS) is None
+
+
+def test_a_summary_that_has_changed_is_refused_and_one_without_a_checksum_is_of_before(
+    trained: Any, tmp_path: Path
+) -> None:
+    good, path = (trained[-1] / "summary.json").read_text(), tmp_path / "summary.json"
+    values = json.loads(good)
+    errors = values["test_errors"]
+    changed = good.replace(f'"test_errors": {errors}', f'"test_errors": {errors + 1}')
+    assert changed != good
+    for broken in ("", "[]", good[:-9], changed, good.replace('"sha256"', '"sha257"')):
+        path.write_text(broken)
+        with pytest.raises(ValueError, match=f"^{path} is damaged.*remove it"):
+            run.finished(tmp_path, SETTINGS)
+    del values["sha256"]
+    path.write_text(json.dumps(values))
+    assert run.finished(tmp_path, SETTINGS) == values
 
 
 def test_the_summary_is_written_after_all_is_drawn(dataset: data.Dataset, tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ def test_every_seed_has_a_run_and_the_summary_their_mean_and_interval(tmp_path):
     end = (high - 0.031) / (np.std(list(ERRORS.values()), ddof=1) / 3**0.5)
     whole = integrate.quad(t_density, -np.inf, np.inf, args=(2,))[0]
     assert integrate.quad(t_density, -end, end, args=(2,))[0] / whole == pytest.approx(0.95)
-    assert read(tmp_path / "new") == json.loads(json.dumps(found))
+    written = read(tmp_path / "new")
+    assert len(written.pop("sha256")) == 64
+    assert written == json.loads(json.dumps(found))
 
 
 def test_a_finished_command_leaves_its_summary_and_more_seeds_replace_it(tmp_path):
@@ -82,9 +84,13 @@ def test_one_seed_has_no_interval(tmp_path):
 
 def test_a_damaged_summary_is_written_anew(tmp_path):
     seeds.train(FIRST, tmp_path, 2, Runs(), command="")
-    (tmp_path / "summary.json").write_text("{")
-    seeds.train(FIRST, tmp_path, 2, Runs(), command="")
-    assert read(tmp_path)["seeds"] == [3, 4]
+    path = tmp_path / "summary.json"
+    wanted = read(tmp_path)["test_error"]
+    for broken in ("{", path.read_text().replace(f'"test_error": {wanted}', '"test_error": 0.5')):
+        path.write_text(broken)
+        again = seeds.train(FIRST, tmp_path, 2, Runs(), command="")
+        assert again["test_error"] == read(tmp_path)["test_error"] == wanted
+        assert read(tmp_path)["seeds"] == [3, 4]
 
 
 def test_a_breakdown_names_its_seed_and_writes_no_summary(tmp_path):
