@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("gradio", reason="the extra explore is not installed")
+from capsjax.cli.explore import Explore
 from tests.explorer.visitor import Failed, Visitor, file_of, png
 
 # The server's threads and sockets end when they like.
@@ -119,6 +120,15 @@ def test_addresses_lead_to_no_file_but_the_page_s_own(address: str, secret: Path
     for route in ("/gradio_api/process_recording", "/gradio_api/vibe-edit/", "/gradio_api/runs"):
         assert get(address, route, "POST")[0] == 404
         assert get(address, route)[0] == 404
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets are read from /proc")
+def test_only_this_machine_is_listened_to_unless_asked_otherwise(address: str) -> None:
+    port = f":{urlsplit(address).port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {row[1] for row in rows if row[1].endswith(port) and row[3] == "0A"}
+    assert listening == {"0100007F" + port}  # 127.0.0.1, backwards
+    assert Explore().host == "127.0.0.1"
 
 
 def test_what_the_page_needs_is_served(address: str) -> None:
