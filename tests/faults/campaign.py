@@ -116,7 +116,8 @@ def table(figures: dict[str, Any]) -> str:
         each = figures["growth"]
         came = (
             f"{each['megabytes']} MB after the warm-up, {each['megabytes_at_end']} MB at the end "
-            f"({each['growth']:+.2%}); {each['compilations']} compilations, "
+            f"({each['growth']:+.2%}); {each['checkpoints']} checkpoints; {each['compilations']} "
+            "compilations, "
             f"{each['compilations_after']} of them after the second epoch"
         )
         rows.append(f"| steps of one training | {each['steps']:,} | {came} | 0 |")
