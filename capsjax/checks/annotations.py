@@ -137,6 +137,11 @@ def _of_type(value: Any, hint: Any) -> Refusal:
         return None if _held(value, hint) else ValueError
     if hint in (jax.Array, np.ndarray):
         return None if is_array(value) else TypeError
+    if dataclasses.is_dataclass(hint):
+        # A config of one's own may stand in for one with the same fields, or with none.
+        fields = of_fields(hint)
+        similar = dataclasses.is_dataclass(value) and not isinstance(value, type)
+        return None if similar and all(hasattr(value, name) for name in fields) else TypeError
     if hint is Path:
         return None if isinstance(value, os.PathLike) else TypeError
     if isinstance(hint, type) and not getattr(hint, "_is_protocol", False):

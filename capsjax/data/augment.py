@@ -56,9 +56,9 @@ def place(
     height, width, channels = image.shape
     border = pad + limit
     padded = jnp.pad(image, ((border, border), (border, border), (0, 0)))
-    row, column = limit - offset
+    row, column = limit - jnp.asarray(offset, jnp.int32)
     size = (height + 2 * pad, width + 2 * pad, channels)
-    return lax.dynamic_slice(padded, (row, column, 0), size)
+    return lax.dynamic_slice(padded, (row, column, jnp.int32(0)), size)
 
 
 @checks.arguments
@@ -78,7 +78,7 @@ def random_crop(key: Array, image: Shaped[Array, "h w c"], *, size: tuple[int, i
     """
     room = jnp.array(_room(image, size), jnp.int32)
     row, column = jax.random.randint(key, (2,), 0, room + 1, jnp.int32)
-    return lax.dynamic_slice(image, (row, column, 0), (*size, image.shape[2]))
+    return lax.dynamic_slice(image, (row, column, jnp.int32(0)), (*size, image.shape[2]))
 
 
 @checks.arguments

@@ -50,6 +50,7 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         file = _take(folder)
     except OSError as error:
@@ -66,6 +67,9 @@ def _locked(folder: Path) -> Iterator[None]:
             with suppress(OSError):  # what ended the training counts, not a name that stays behind
                 (place / NAME).unlink()  # while it is ours
             os.close(file)
+        if new:
+            with suppress(OSError):
+                place.rmdir()  # nothing was begun: it is empty
 
 
 def _take(folder: Path) -> int | None:

@@ -273,7 +273,7 @@ def test_inputs_that_do_not_fit_are_refused(narrow, images):
         inspection.attacked(narrow, images / 255, labels, epsilon=0.1)
     with pytest.raises(ValueError, match=r"poses are \(0, 16\) and labels \(0,\), expected"):
         inspection.decoder(narrow.model)(np.zeros((0, 16)), np.zeros(0, int))
-    with pytest.raises(ValueError, match=r"offsets have shape \(0,\), expected \[steps\]"):
+    with pytest.raises(ValueError, match=r"offsets are \[\] of shape \(0,\), expected finite"):
         perturbed(narrow, images[0], offsets=np.zeros(0))
     with pytest.raises(ValueError, match="unknown layer 'nowhere', expected one of: "):
         see(narrow, images, ["nowhere"])

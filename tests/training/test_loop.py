@@ -444,9 +444,9 @@ def test_images_of_another_shape_than_the_network_s_are_refused() -> None:
         fit(narrow_network(), flat_images(range(6)))
 
 
-def test_a_work_directory_below_a_regular_file_is_an_os_error(tmp_path: Path) -> None:
+def test_a_work_directory_below_a_regular_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(ValueError, match=r"file/run cannot be written \(Not a directory\)"):
         fit(Level(), flat_images(range(6)), tmp_path / "file" / "run")
 
 

@@ -531,8 +531,8 @@ def test_a_routing_as_json_is_its_name_and_its_choices() -> None:
 BAD_ROUTINGS: dict[str, tuple[Any, str]] = {
     "an unknown algorithm": ({"algorithm": "dynamics"}, r"unknown routing 'dynamics'.*dynamic, em"),
     "a module that is none": ({"algorithm": "json"}, "json is no routing"),
-    "no algorithm": ({"num_iterations": 3}, r"config\.json.*'algorithm'"),
-    "an algorithm of no name": ({"algorithm": 5}, "unknown routing 5"),
+    "no algorithm": ({"num_iterations": 3}, r"config\.json.*routing has no algorithm"),
+    "an algorithm of no name": ({"algorithm": 5}, "name is 5, expected a string"),
     "another algorithm's field": ({"algorithm": "em", "leaky": True}, "unknown fields: leaky"),
     "a value out of range": ({"algorithm": "em", "num_iterations": 0}, "num_iterations is 0"),
     "a loop out of range": ({"algorithm": "em", "loop": {"unroll": -1}}, "unroll is -1"),
