@@ -376,8 +376,8 @@ def extrapolate(config: Any, num_iterations: int) -> Any:
         50
     """
     if isinstance(config, type) or not hasattr(config, "num_iterations"):
+        kind = config if isinstance(config, type) else type(config)
         raise ValueError(
-            f"config is {checks.shown(config)}, expected one of an iterative routing, with "
-            "num_iterations"
+            f"{kind.__module__} is not iterative, expected a config with num_iterations"
         )
     return dataclasses.replace(config, num_iterations=num_iterations)

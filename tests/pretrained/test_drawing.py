@@ -66,7 +66,7 @@ def test_a_file_of_weights_has_no_learning_curves(
     monkeypatch.chdir(tmp_path)
     command("export", finished.workdir, tmp_path / "own.safetensors")
     said = command("figures", "own.safetensors")
-    assert said.out == "no learning curves: there is no metrics.jsonl beside the network\n"
+    assert said.out == "not drawn: learning_curves, there is no metrics.jsonl beside the network\n"
     monkeypatch.setattr(pictures, "PICTURES", {"architecture": pictures._architecture})
     assert command("figures", "own.safetensors").out == "figures/own/architecture.png\n"
 
