@@ -139,7 +139,7 @@ def _of_type(value: Any, hint: Any) -> Refusal:
         return None if is_array(value) else TypeError
     if dataclasses.is_dataclass(hint):
         # A config of one's own may stand in for one with the same fields, or with none.
-        fields = of_fields(hint)
+        fields = of_fields(typing.cast(Any, hint))
         similar = dataclasses.is_dataclass(value) and not isinstance(value, type)
         return None if similar and all(hasattr(value, name) for name in fields) else TypeError
     if hint is Path:
