@@ -6,7 +6,6 @@ occurs, and whether the archives were the official ones.
 """
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -23,6 +22,7 @@ import numpy as np
 from capsjax.data import subsets
 from capsjax.data.archives import data_dir
 from capsjax.data.dataset import Arrays, Dataset
+from capsjax.data.readers import sha256
 from capsjax.serial import parse
 
 _STAMP = "capsjax.json"
@@ -224,14 +224,9 @@ def _stamp(name: str, folder: Path, *, verified: bool) -> None:
     stamp = {
         "name": name,
         "verified": verified,
-        "sha256": {path.name: _sha256(path) for path in files},
+        "sha256": {path.name: sha256(path) for path in files},
     }
     (folder / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_files(name: str) -> bool | None:
@@ -272,7 +267,7 @@ def _check(folder: Path) -> bool | None:
         path = folder / file
         if not path.is_file():
             raise ValueError(f"{path} is missing")
-        if (found := _sha256(path)) != checksum:
+        if (found := sha256(path)) != checksum:
             raise ValueError(f"{path} has changed: its SHA-256 is {found}, expected {checksum}")
     return verified
 

@@ -24,6 +24,12 @@ _LARGEST = 1 << 30  # bytes
 _CHUNK = 1 << 20
 
 
+def sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal; OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_sha256(path: Path, expected: str) -> None:
     """Refuse a file whose content is not the expected one.
 
@@ -35,8 +41,7 @@ def check_sha256(path: Path, expected: str) -> None:
         ValueError: the checksum differs (both are named).
         OSError: the file cannot be read.
     """
-    with checks.regular(path).open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256(checks.regular(path))
     if found != expected:
         raise ValueError(
             f"{path} is corrupt, truncated or another file: its SHA-256 is {found}, expected "

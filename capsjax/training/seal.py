@@ -1,9 +1,9 @@
 """Checksums of a folder's files, kept in it: what a disk changes afterwards is found."""
 
-import hashlib
 import json
 from pathlib import Path
 
+from capsjax.data.readers import sha256
 from capsjax.training.json_file import write_json
 
 NAME = "sha256.json"
@@ -23,7 +23,7 @@ def seal(folder: Path) -> None:
     files = {
         path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
     }
-    checksums = {name: _sha256(files[name]) for name in sorted(files.keys() - _OWN)}
+    checksums = {name: sha256(files[name]) for name in sorted(files.keys() - _OWN)}
     write_json(folder / NAME, checksums)
 
 
@@ -58,13 +58,8 @@ def damage(folder: Path) -> str | None:
         if not path.is_file():
             return f"{name} is missing"
         try:
-            if _sha256(path) != checksum:
+            if sha256(path) != checksum:
                 return f"{name} has changed"
         except FileNotFoundError:
             return f"{name} is missing"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

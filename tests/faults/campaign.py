@@ -117,8 +117,7 @@ def table(figures: dict[str, Any]) -> str:
         came = (
             f"{each['megabytes']} MB after the warm-up, {each['megabytes_at_end']} MB at the end "
             f"({each['growth']:+.2%}); {each['checkpoints']} checkpoints; {each['compilations']} "
-            "compilations, "
-            f"{each['compilations_after']} of them after the second epoch"
+            f"compilations, {each['compilations_after']} of them after the second epoch"
         )
         rows.append(f"| steps of one training | {each['steps']:,} | {came} | 0 |")
     return "\n".join(rows)
