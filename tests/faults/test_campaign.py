@@ -23,7 +23,7 @@ def test_a_part_that_fails_is_said_and_leaves_the_others_theirs(
             raise OSError("no more processes")
         if module == "growth":
             return {"steps": 400, "megabytes": 1, "megabytes_at_end": 1, "growth": 0.0,
-                    "compilations": 3, "compilations_after": 0}  # fmt: skip
+                    "checkpoints": 2, "compilations": 3, "compilations_after": 0}  # fmt: skip
         return {"ended": 5, "in_saves": 1, "compared": 2, "most_steps_lost": 1, "interval": 2,
                 "lost": 0}  # fmt: skip
 
